@@ -5,6 +5,9 @@ import (
 	"math"
 )
 
+// le is the byte order of safetensors.
+var le = binary.LittleEndian
+
 // Float is one of the three float types that weights come in.
 type Float uint8
 
@@ -50,34 +53,122 @@ func (f Float) Size() int {
 
 // Decode widens the little-endian values of src exactly; len(dst) values are read. A NaN of F16 becomes quiet and keeps its payload, as in MLX.
 func (f Float) Decode(dst []float32, src []byte) {
-	for i := range dst {
-		dst[i] = f.at(src, i)
+	src = src[:len(dst)*f.Size()]
+	switch f {
+	case F16:
+		for i := range dst {
+			dst[i] = fastF16ToFloat(le.Uint16(src[2*i:]))
+		}
+	case BF16:
+		for i := range dst {
+			dst[i] = math.Float32frombits(uint32(le.Uint16(src[2*i:])) << 16)
+		}
+	default:
+		for i := range dst {
+			dst[i] = math.Float32frombits(le.Uint32(src[4*i:]))
+		}
 	}
 }
 
 // Encode writes src to dst as little-endian values, rounded to nearest, ties to even; what is too large becomes infinite. NaN becomes MLX's: 0x7FC0 in BF16,
 // 0x7D00 with the sign in F16.
 func (f Float) Encode(dst []byte, src []float32) {
-	for i, x := range src {
-		f.put(dst, i, x)
+	dst = dst[:len(src)*f.Size()]
+	switch f {
+	case F16:
+		for i, x := range src {
+			le.PutUint16(dst[2*i:], fastFloatToF16(math.Float32bits(x)))
+		}
+	case BF16:
+		for len(src) >= 4 && len(dst) >= 8 {
+			le.PutUint64(dst, fourBF16(math.Float32bits(src[0]), math.Float32bits(src[1]), math.Float32bits(src[2]), math.Float32bits(src[3])))
+			src, dst = src[4:], dst[8:]
+		}
+		for i, x := range src {
+			le.PutUint16(dst[2*i:], floatToBF16(x))
+		}
+	default:
+		for i, x := range src {
+			le.PutUint32(dst[4*i:], math.Float32bits(x))
+		}
 	}
 }
 
 // Cast converts src, values of type from, to dst, values of type to, as MLX's astype does: bit for bit, NaN included. A cast to the same type copies.
-// dst must have room for all values of src.
+// dst must have room for all values of src and must not overlap it.
 func Cast(dst []byte, to Float, src []byte, from Float) {
-	if to == from {
+	n := len(src) / from.Size()
+	src, dst = src[:n*from.Size()], dst[:n*to.Size()]
+	switch {
+	case from == to:
 		copy(dst, src)
 		return
+	case from == BF16 && to == F32:
+		for len(src) >= 8 && len(dst) >= 16 {
+			v := le.Uint64(src)
+			le.PutUint64(dst, v&0xFFFF<<16|v&0xFFFF0000<<32)
+			le.PutUint64(dst[8:], v>>16&0xFFFF0000|v>>48<<48)
+			src, dst = src[8:], dst[16:]
+		}
+	case from == BF16 && to == F16:
+		for len(src) >= 4 && len(dst) >= 4 {
+			v := le.Uint32(src)
+			le.PutUint32(dst, uint32(fastFloatToF16(v<<16))|uint32(fastFloatToF16(v&0xFFFF0000))<<16)
+			src, dst = src[4:], dst[4:]
+		}
+	case from == F16 && to == F32:
+		for len(src) >= 8 && len(dst) >= 16 {
+			if v := le.Uint64(src); finiteF16(v) {
+				a, b, c, d := widenF16(uint32(v)<<16), widenF16(uint32(v)), widenF16(uint32(v>>16)), widenF16(uint32(v>>32))
+				le.PutUint64(dst, uint64(math.Float32bits(a))|uint64(math.Float32bits(b))<<32)
+				le.PutUint64(dst[8:], uint64(math.Float32bits(c))|uint64(math.Float32bits(d))<<32)
+			} else {
+				castReference(dst, to, src[:8], from)
+			}
+			src, dst = src[8:], dst[16:]
+		}
+	case from == F16 && to == BF16:
+		for len(src) >= 8 && len(dst) >= 8 {
+			if v := le.Uint64(src); finiteF16(v) {
+				a, b, c, d := widenF16(uint32(v)<<16), widenF16(uint32(v)), widenF16(uint32(v>>16)), widenF16(uint32(v>>32))
+				le.PutUint64(dst, fourBF16(math.Float32bits(a), math.Float32bits(b), math.Float32bits(c), math.Float32bits(d)))
+			} else {
+				castReference(dst, to, src[:8], from)
+			}
+			src, dst = src[8:], dst[8:]
+		}
+	case from == F32 && to == F16:
+		for len(src) >= 8 && len(dst) >= 4 {
+			v := le.Uint64(src)
+			le.PutUint32(dst, uint32(fastFloatToF16(uint32(v)))|uint32(fastFloatToF16(uint32(v>>32)))<<16)
+			src, dst = src[8:], dst[4:]
+		}
+	case from == F32 && to == BF16:
+		for len(src) >= 16 && len(dst) >= 8 {
+			v, w := le.Uint64(src), le.Uint64(src[8:])
+			le.PutUint64(dst, fourBF16(uint32(v), uint32(v>>32), uint32(w), uint32(w>>32)))
+			src, dst = src[16:], dst[8:]
+		}
 	}
-	for i := range len(src) / from.Size() {
-		to.put(dst, i, from.at(src, i))
-	}
+	castReference(dst, to, src, from) // what is left: fewer than four values
 }
 
 // FirstNonFinite returns the index of the first NaN or infinity among the values of src; ok is false when all are finite.
 func FirstNonFinite(src []byte, t Float) (index int, ok bool) {
-	for i := range len(src) / t.Size() {
+	// A value is not finite when its exponent is all ones. Adding the lowest bit of the exponent to the magnitude then carries into the place of the sign, and
+	// never further, so eight bytes can be looked at in one go.
+	magnitude, one, signs := uint64(0x7FFFFFFF_7FFFFFFF), uint64(1<<55|1<<23), uint64(1<<63|1<<31)
+	if t != F32 {
+		magnitude, one, signs = 0x7FFF7FFF_7FFF7FFF, 0x04000400_04000400, 0x80008000_80008000
+	}
+	if t == BF16 {
+		one = 0x00800080_00800080
+	}
+	at := 0
+	for at+8 <= len(src) && (le.Uint64(src[at:])&magnitude+one)&signs == 0 {
+		at += 8
+	}
+	for i := at / t.Size(); i < len(src)/t.Size(); i++ {
 		if x := t.at(src, i); x-x != 0 {
 			return i, true
 		}
@@ -85,82 +176,39 @@ func FirstNonFinite(src []byte, t Float) (index int, ok bool) {
 	return 0, false
 }
 
-// at reads value i.
-func (f Float) at(src []byte, i int) float32 {
-	switch f {
-	case F16:
-		return f16ToFloat(binary.LittleEndian.Uint16(src[2*i:]))
-	case BF16:
-		return math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)
+// fourBF16 is floatToBF16 for the bits of four float32, the first in the lowest place.
+func fourBF16(a, b, c, d uint32) uint64 {
+	const inf = 0x7F800000
+	if max(a&^(1<<31), b&^(1<<31), c&^(1<<31), d&^(1<<31)) > inf {
+		return uint64(floatToBF16(math.Float32frombits(a))) | uint64(floatToBF16(math.Float32frombits(b)))<<16 |
+			uint64(floatToBF16(math.Float32frombits(c)))<<32 | uint64(floatToBF16(math.Float32frombits(d)))<<48
 	}
-	return math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+	a, b, c, d = a+0x7FFF+a>>16&1, b+0x7FFF+b>>16&1, c+0x7FFF+c>>16&1, d+0x7FFF+d>>16&1
+	return uint64(a>>16|b&^0xFFFF) | uint64(c>>16|d&^0xFFFF)<<32
 }
 
-// put writes value i.
-func (f Float) put(dst []byte, i int, x float32) {
-	switch f {
-	case F16:
-		binary.LittleEndian.PutUint16(dst[2*i:], floatToF16(x))
-	case BF16:
-		binary.LittleEndian.PutUint16(dst[2*i:], floatToBF16(x))
-	default:
-		binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
-	}
+// finiteF16 reports whether four F16 are all finite (see FirstNonFinite).
+func finiteF16(v uint64) bool {
+	return (v&0x7FFF7FFF_7FFF7FFF+0x04000400_04000400)&0x80008000_80008000 == 0
 }
 
-// round returns x rounded to type f, widened again.
-func (f Float) round(x float32) float32 {
-	switch f {
-	case F16:
-		return f16ToFloat(floatToF16(x))
-	case BF16:
-		return math.Float32frombits(uint32(floatToBF16(x)) << 16)
+// fastF16ToFloat is f16ToFloat; all but NaN and infinity take the short way.
+func fastF16ToFloat(h uint16) float32 {
+	if h&0x7C00 == 0x7C00 {
+		return f16ToFloat(h)
 	}
-	return x
+	return widenF16(uint32(h) << 16)
 }
 
-// floatToBF16 rounds to nearest even by adding half of the lost part; a carry into the exponent is the right result, up to infinity.
-func floatToBF16(x float32) uint16 {
-	u := math.Float32bits(x)
-	if u&0x7FFFFFFF > 0x7F800000 {
-		return 0x7FC0 // MLX drops sign and payload
+// fastFloatToF16 is floatToF16 for the bits of a float32. It lets a floating-point addition round, as MLX and Maratyszcza's FP16 library do: 2^13 times the unit
+// of the result is added to four times the magnitude, so that what the result has no room for falls off the end of the sum. Multiplying on the way makes what
+// is too large infinite.
+func fastFloatToF16(u uint32) uint16 {
+	a, sign := u&0x7FFFFFFF, uint16(u>>16&0x8000)
+	if a > 0x7F800000 {
+		return sign | 0x7D00
 	}
-	return uint16((u + 0x7FFF + u>>16&1) >> 16)
-}
-
-// floatToF16 rounds to nearest even. Two cases: a normal result drops 13 bits of the mantissa; a subnormal one is a multiple of 2^-24, so more are dropped.
-func floatToF16(x float32) uint16 {
-	u := math.Float32bits(x)
-	sign := uint16(u >> 16 & 0x8000)
-	u &= 0x7FFFFFFF
-	switch {
-	case u > 0x7F800000:
-		return sign | 0x7D00 // MLX's NaN
-	case u >= 0x477FF000: // 65520, halfway between the largest F16 and 2^16: the tie goes to the even side, infinity
-		return sign | 0x7C00
-	case u >= 0x38800000: // 2^-14, the smallest normal F16
-		u -= 112 << 23 // exponent bias 127 becomes 15
-		return sign | uint16((u+0xFFF+u>>13&1)>>13)
-	case u < 0x33000000: // below 2^-25, half of the smallest subnormal
-		return sign
-	}
-	mantissa := u&0x7FFFFF | 0x800000
-	shift := 126 - u>>23 // bits between the mantissa's unit, 2^(e-150), and 2^-24
-	half := uint32(1) << (shift - 1)
-	return sign | uint16((mantissa+half-1+mantissa>>shift&1)>>shift)
-}
-
-// f16ToFloat widens exactly.
-func f16ToFloat(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	exponent, mantissa := uint32(h>>10&0x1F), uint32(h&0x3FF)
-	switch {
-	case exponent == 0x1F && mantissa != 0: // hardware makes the NaN quiet
-		return math.Float32frombits(sign | 0x7FC00000 | mantissa<<13)
-	case exponent == 0x1F:
-		return math.Float32frombits(sign | 0x7F800000)
-	case exponent == 0: // mantissa * 2^-24, exact in float32
-		return math.Float32frombits(sign | math.Float32bits(float32(mantissa)*0x1p-24))
-	}
-	return math.Float32frombits(sign | (exponent+112)<<23 | mantissa<<13)
+	magic := math.Float32frombits(max(u&0x7F800000, 0x38800000) + 15<<23)
+	sum := math.Float32bits(float32(float32(math.Float32frombits(a)*0x1p112)*0x1p-110) + magic)
+	return sign | uint16(sum>>13&0x7C00+sum&0xFFF)
 }

@@ -39,14 +39,21 @@ type ModeInfo struct {
 	HasBiases  bool
 }
 
-// Modes returns all modes in the order of MLX's documentation.
+// modes is in the order of MLX's documentation.
+var modes = [...]ModeInfo{
+	{Affine, []int{1, 2, 3, 4, 5, 6, 8}, []int{32, 64, 128}, Scheme{Affine, 4, 64}, true},
+	{MXFP4, []int{4}, []int{32}, Scheme{MXFP4, 4, 32}, false},
+	{MXFP8, []int{8}, []int{32}, Scheme{MXFP8, 8, 32}, false},
+	{NVFP4, []int{4}, []int{16}, Scheme{NVFP4, 4, 16}, false},
+}
+
+// Modes returns all modes in the order of MLX's documentation. The caller may change what it gets.
 func Modes() []ModeInfo {
-	return []ModeInfo{
-		{Affine, []int{1, 2, 3, 4, 5, 6, 8}, []int{32, 64, 128}, Scheme{Affine, 4, 64}, true},
-		{MXFP4, []int{4}, []int{32}, Scheme{MXFP4, 4, 32}, false},
-		{MXFP8, []int{8}, []int{32}, Scheme{MXFP8, 8, 32}, false},
-		{NVFP4, []int{4}, []int{16}, Scheme{NVFP4, 4, 16}, false},
+	all := slices.Clone(modes[:])
+	for i := range all {
+		all[i].Bits, all[i].GroupSizes = slices.Clone(all[i].Bits), slices.Clone(all[i].GroupSizes)
 	}
+	return all
 }
 
 // Scheme is a complete way to quantize one matrix.
@@ -72,7 +79,7 @@ func (s Scheme) Validate() error {
 	info, ok := infoOf(s.Mode)
 	if !ok {
 		var names []string
-		for _, m := range Modes() {
+		for _, m := range &modes {
 			names = append(names, string(m.Mode))
 		}
 		return fmt.Errorf("mode must be one of %s, not %q", strings.Join(names, ", "), string(s.Mode))
@@ -87,7 +94,7 @@ func (s Scheme) Validate() error {
 }
 
 func infoOf(m Mode) (ModeInfo, bool) {
-	for _, info := range Modes() {
+	for _, info := range &modes {
 		if info.Mode == m {
 			return info, true
 		}
@@ -145,7 +152,10 @@ func (s Scheme) Quantize(dst Packed, src []byte, t Float, rows, cols int) error 
 	if err := s.check(dst, len(src), t, rows, cols); err != nil {
 		return err
 	}
-	return s.quantizeReference(dst, src, t, cols)
+	if s.Mode == Affine {
+		return s.quantizeAffine(dst, src, t, cols)
+	}
+	return s.quantizeMicro(dst, src, t, cols)
 }
 
 // Dequantize writes the rows x cols values of p to dst in type t, as mx.dequantize does. In affine mode t is the type of scales and biases (MLX computes in
@@ -155,13 +165,13 @@ func (s Scheme) Dequantize(dst []byte, p Packed, t Float, rows, cols int) {
 	if err := s.check(p, len(dst), t, rows, cols); err != nil {
 		panic("quant: Dequantize: " + err.Error())
 	}
-	s.dequantizeReference(dst, p, t, cols)
+	s.dequantize(dst, p, t)
 }
 
 // DecodeRow writes the cols real values of one row of p to dst in float32 arithmetic: scale*code rounded, then bias added, for affine; value*scale else. In
 // affine mode t is the type of scales and biases; otherwise it does not matter. It is for runtimes that compute in float32, and allocates nothing.
 func (s Scheme) DecodeRow(dst []float32, p Packed, t Float, row, cols int) {
-	s.decodeRowReference(dst, p, t, row, cols)
+	s.decodeRow(dst, p, t, row, cols)
 }
 
 // check reports sizes that contradict each other. floats is the length in bytes of the unquantized side.

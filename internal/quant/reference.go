@@ -1,7 +1,6 @@
 package quant
 
 import (
-	"encoding/binary"
 	"math"
 )
 
@@ -38,8 +37,12 @@ func (s Scheme) quantizeGroupReference(dst Packed, g int, w []float32, t Float) 
 		}
 		return
 	}
-	byteOfScale, scale := s.floatGroup(w, t)
-	dst.Scales[g] = byteOfScale
+	var largest float32
+	for _, x := range w {
+		largest = max(largest, abs(x))
+	}
+	stored, scale := s.floatScale(largest, t)
+	dst.Scales[g] = stored
 	for j, x := range w {
 		v := t.round(x / scale)
 		if s.Bits == 8 {
@@ -50,11 +53,8 @@ func (s Scheme) quantizeGroupReference(dst Packed, g int, w []float32, t Float) 
 	}
 }
 
-// affineGroup returns the float32 scale and bias of one group. The grid always has an exact zero at 2 bits and more: one edge of the range, the one further from
-// zero, becomes a whole number of steps. The scale is negative when that edge is the maximum.
+// affineGroup returns the float32 scale and bias of one group.
 func affineGroup(w []float32, bits int) (scale, bias float32) {
-	const eps = 1e-7
-	n := float32(uint32(1)<<bits - 1)
 	lowest, highest := float32(math.Inf(1)), float32(math.Inf(-1))
 	for _, x := range w { // comparisons, not math.Min: of +0 and -0 the first stays
 		if x > highest {
@@ -64,6 +64,14 @@ func affineGroup(w []float32, bits int) (scale, bias float32) {
 			lowest = x
 		}
 	}
+	return affineGrid(lowest, highest, bits)
+}
+
+// affineGrid returns the float32 scale and bias for a range. The grid always has an exact zero at 2 bits and more: one edge of the range, the one further from
+// zero, becomes a whole number of steps. The scale is negative when that edge is the maximum.
+func affineGrid(lowest, highest float32, bits int) (scale, bias float32) {
+	const eps = 1e-7
+	n := float32(uint32(1)<<bits - 1)
 	if bits == 1 { // two values only: the range itself
 		return max(highest-lowest, eps), lowest
 	}
@@ -89,12 +97,8 @@ func affineCode(x, scale, bias float32, bits int) uint32 {
 	return uint32(min(code, n))
 }
 
-// floatGroup returns the stored byte and the value of the scale of one group in the modes without biases.
-func (s Scheme) floatGroup(w []float32, t Float) (stored byte, scale float32) {
-	var largest float32
-	for _, x := range w {
-		largest = max(largest, abs(x))
-	}
+// floatScale returns the stored byte and the value of the scale for a group with this largest magnitude, in the modes without biases.
+func (s Scheme) floatScale(largest float32, t Float) (stored byte, scale float32) {
 	maxCode := float32(6) // the largest E2M1
 	if s.Bits == 8 {
 		maxCode = 448 // the largest E4M3
@@ -164,10 +168,16 @@ func fromE8M0(b byte) float32 {
 }
 
 // dequantizeReference writes the values of all groups to dst in type t.
-func (s Scheme) dequantizeReference(dst []byte, p Packed, t Float, cols int) {
-	for i := range len(dst) / t.Size() {
-		g := i / s.GroupSize
-		code := codeAt(p.Weight[g*s.GroupSize*s.Bits/8:], i%s.GroupSize, s.Bits)
+func (s Scheme) dequantizeReference(dst []byte, p Packed, t Float) {
+	for g := range len(p.Weight) / (s.GroupSize * s.Bits / 8) {
+		s.dequantizeGroupReference(dst[g*s.GroupSize*t.Size():], p, g, t)
+	}
+}
+
+// dequantizeGroupReference writes the values of group g to the beginning of dst in type t.
+func (s Scheme) dequantizeGroupReference(dst []byte, p Packed, g int, t Float) {
+	for j := range s.GroupSize {
+		code := codeAt(p.Weight[g*s.GroupSize*s.Bits/8:], j, s.Bits)
 		var x float32
 		if s.Mode == Affine { // two roundings in t
 			x = t.round(multiply(float32(code), t.at(p.Scales, g)))
@@ -175,15 +185,14 @@ func (s Scheme) dequantizeReference(dst []byte, p Packed, t Float, cols int) {
 		} else {
 			x = multiply(s.codeValue(code), t.round(s.scaleAt(p, g)))
 		}
-		t.put(dst, i, x)
+		t.put(dst, j, x)
 	}
 }
 
-// decodeRowReference writes one row in float32 arithmetic.
-func (s Scheme) decodeRowReference(dst []float32, p Packed, t Float, row, cols int) {
-	for j := range cols {
-		g := (row*cols + j) / s.GroupSize
-		code := codeAt(p.Weight[g*s.GroupSize*s.Bits/8:], j%s.GroupSize, s.Bits)
+// decodeGroupReference writes the values of group g to the beginning of dst, in float32 arithmetic.
+func (s Scheme) decodeGroupReference(dst []float32, p Packed, g int, t Float) {
+	for j := range s.GroupSize {
+		code := codeAt(p.Weight[g*s.GroupSize*s.Bits/8:], j, s.Bits)
 		if s.Mode == Affine {
 			dst[j] = add(multiply(float32(code), t.at(p.Scales, g)), t.at(p.Biases, g))
 		} else {
@@ -208,6 +217,13 @@ func (s Scheme) scaleAt(p Packed, g int) float32 {
 	return fromE8M0(p.Scales[g])
 }
 
+// castReference converts value by value.
+func castReference(dst []byte, to Float, src []byte, from Float) {
+	for i := range len(src) / from.Size() {
+		to.put(dst, i, from.at(src, i))
+	}
+}
+
 // putCode sets code j of a group: codes of every width form one bit stream, lowest bit first. The destination must be zero there.
 func putCode(dst []byte, j, bits int, code uint32) {
 	for b := range bits {
@@ -221,7 +237,7 @@ func codeAt(src []byte, j, bits int) uint32 {
 	at := j * bits
 	v := uint32(src[at/8])
 	if at%8+bits > 8 {
-		v = uint32(binary.LittleEndian.Uint16(src[at/8:]))
+		v = uint32(le.Uint16(src[at/8:]))
 	}
 	return v >> (at % 8) & (1<<bits - 1)
 }
@@ -256,4 +272,84 @@ func abs(x float32) float32 {
 
 func roundToEven(x float32) float32 {
 	return float32(math.RoundToEven(float64(x)))
+}
+
+// at reads value i.
+func (f Float) at(src []byte, i int) float32 {
+	switch f {
+	case F16:
+		return f16ToFloat(le.Uint16(src[2*i:]))
+	case BF16:
+		return math.Float32frombits(uint32(le.Uint16(src[2*i:])) << 16)
+	}
+	return math.Float32frombits(le.Uint32(src[4*i:]))
+}
+
+// put writes value i.
+func (f Float) put(dst []byte, i int, x float32) {
+	switch f {
+	case F16:
+		le.PutUint16(dst[2*i:], floatToF16(x))
+	case BF16:
+		le.PutUint16(dst[2*i:], floatToBF16(x))
+	default:
+		le.PutUint32(dst[4*i:], math.Float32bits(x))
+	}
+}
+
+// round returns x rounded to type f, widened again.
+func (f Float) round(x float32) float32 {
+	switch f {
+	case F16:
+		return f16ToFloat(floatToF16(x))
+	case BF16:
+		return math.Float32frombits(uint32(floatToBF16(x)) << 16)
+	}
+	return x
+}
+
+// floatToBF16 rounds to nearest even by adding half of the lost part; a carry into the exponent is the right result, up to infinity.
+func floatToBF16(x float32) uint16 {
+	u := math.Float32bits(x)
+	if u&0x7FFFFFFF > 0x7F800000 {
+		return 0x7FC0 // MLX drops sign and payload
+	}
+	return uint16((u + 0x7FFF + u>>16&1) >> 16)
+}
+
+// floatToF16 rounds to nearest even. Two cases: a normal result drops 13 bits of the mantissa; a subnormal one is a multiple of 2^-24, so more are dropped.
+func floatToF16(x float32) uint16 {
+	u := math.Float32bits(x)
+	sign := uint16(u >> 16 & 0x8000)
+	u &= 0x7FFFFFFF
+	switch {
+	case u > 0x7F800000:
+		return sign | 0x7D00 // MLX's NaN
+	case u >= 0x477FF000: // 65520, halfway between the largest F16 and 2^16: the tie goes to the even side, infinity
+		return sign | 0x7C00
+	case u >= 0x38800000: // 2^-14, the smallest normal F16
+		u -= 112 << 23 // exponent bias 127 becomes 15
+		return sign | uint16((u+0xFFF+u>>13&1)>>13)
+	case u < 0x33000000: // below 2^-25, half of the smallest subnormal
+		return sign
+	}
+	mantissa := u&0x7FFFFF | 0x800000
+	shift := 126 - u>>23 // bits between the mantissa's unit, 2^(e-150), and 2^-24
+	half := uint32(1) << (shift - 1)
+	return sign | uint16((mantissa+half-1+mantissa>>shift&1)>>shift)
+}
+
+// f16ToFloat widens exactly.
+func f16ToFloat(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exponent, mantissa := uint32(h>>10&0x1F), uint32(h&0x3FF)
+	switch {
+	case exponent == 0x1F && mantissa != 0: // hardware makes the NaN quiet
+		return math.Float32frombits(sign | 0x7FC00000 | mantissa<<13)
+	case exponent == 0x1F:
+		return math.Float32frombits(sign | 0x7F800000)
+	case exponent == 0: // mantissa * 2^-24, exact in float32
+		return math.Float32frombits(sign | math.Float32bits(float32(mantissa)*0x1p-24))
+	}
+	return math.Float32frombits(sign | (exponent+112)<<23 | mantissa<<13)
 }

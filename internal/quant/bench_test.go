@@ -1,0 +1,115 @@
+package quant
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// normalMatrix returns weights as a model has them.
+func normalMatrix(t Float, n int) []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	src := make([]byte, n*t.Size())
+	for i := range n {
+		t.put(src, i, float32(r.NormFloat64()*0.02))
+	}
+	return src
+}
+
+// report adds weights per second to the benchmark's bytes of source per second.
+func report(b *testing.B, weights, bytes int) {
+	b.SetBytes(int64(bytes))
+	b.ReportMetric(float64(weights)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mweights/s")
+}
+
+const benchRows, benchCols = 256, 4096
+
+var benchSchemes = []Scheme{
+	{Affine, 4, 64}, {Affine, 1, 64}, {Affine, 2, 64}, {Affine, 3, 64}, {Affine, 5, 64}, {Affine, 6, 64}, {Affine, 8, 64}, {Affine, 4, 32}, {Affine, 4, 128},
+	{MXFP4, 4, 32}, {MXFP8, 8, 32}, {NVFP4, 4, 16},
+}
+
+func BenchmarkQuantize(b *testing.B) {
+	for _, f := range []Float{BF16, F16, F32} {
+		src := normalMatrix(f, benchRows*benchCols)
+		for _, s := range benchSchemes {
+			b.Run(fmt.Sprintf("%s-%d-%d/%s", s.Mode, s.Bits, s.GroupSize, f), func(b *testing.B) {
+				p := alloc(s, f, benchRows, benchCols)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := s.Quantize(p, src, f, benchRows, benchCols); err != nil {
+						b.Fatal(err)
+					}
+				}
+				report(b, benchRows*benchCols, len(src))
+			})
+		}
+	}
+}
+
+func BenchmarkDequantize(b *testing.B) {
+	for _, f := range []Float{BF16, F16, F32} {
+		src := normalMatrix(f, benchRows*benchCols)
+		for _, s := range benchSchemes {
+			b.Run(fmt.Sprintf("%s-%d-%d/%s", s.Mode, s.Bits, s.GroupSize, f), func(b *testing.B) {
+				p := alloc(s, f, benchRows, benchCols)
+				if err := s.Quantize(p, src, f, benchRows, benchCols); err != nil {
+					b.Fatal(err)
+				}
+				out := make([]byte, len(src))
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Dequantize(out, p, f, benchRows, benchCols)
+				}
+				report(b, benchRows*benchCols, len(out))
+			})
+		}
+	}
+}
+
+func BenchmarkDecodeRow(b *testing.B) {
+	src := normalMatrix(BF16, benchRows*benchCols)
+	for _, s := range benchSchemes {
+		b.Run(fmt.Sprintf("%s-%d-%d", s.Mode, s.Bits, s.GroupSize), func(b *testing.B) {
+			p := alloc(s, BF16, benchRows, benchCols)
+			if err := s.Quantize(p, src, BF16, benchRows, benchCols); err != nil {
+				b.Fatal(err)
+			}
+			out := make([]float32, benchCols)
+			b.ReportAllocs()
+			row := 0
+			for b.Loop() {
+				s.DecodeRow(out, p, BF16, row, benchCols)
+				row = (row + 1) % benchRows
+			}
+			report(b, benchCols, 4*benchCols)
+		})
+	}
+}
+
+func BenchmarkCast(b *testing.B) {
+	for _, from := range allFloats {
+		src := normalMatrix(from, 1<<20)
+		for _, to := range allFloats {
+			dst := make([]byte, 1<<20*to.Size())
+			b.Run(from.String()+"-"+to.String(), func(b *testing.B) {
+				for b.Loop() {
+					Cast(dst, to, src, from)
+				}
+				report(b, 1<<20, len(src))
+			})
+		}
+	}
+}
+
+func BenchmarkFirstNonFinite(b *testing.B) {
+	for _, f := range allFloats {
+		src := normalMatrix(f, 1<<20)
+		b.Run(f.String(), func(b *testing.B) {
+			for b.Loop() {
+				FirstNonFinite(src, f)
+			}
+			report(b, 1<<20, len(src))
+		})
+	}
+}
