@@ -1,0 +1,133 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
+)
+
+// encodeScript prints, for each text of a JSON file, [ids, ids with special tokens, text again, text again without special tokens] by Hugging Face.
+const encodeScript = `
+import json, sys
+from tokenizers import Tokenizer
+t = Tokenizer.from_file(sys.argv[1])
+t.no_truncation(); t.no_padding()
+texts = json.load(open(sys.argv[2], encoding="utf-8"))
+out = []
+for s in texts:
+    plain, special = t.encode(s, add_special_tokens=False).ids, t.encode(s).ids
+    out.append([plain, special, t.decode(special, skip_special_tokens=False), t.decode(special, skip_special_tokens=True)])
+json.dump(out, sys.stdout)
+`
+
+// wanted is what the oracle says about one text.
+type wanted struct {
+	plain, special []int32
+	text, skipped  string
+}
+
+func (w *wanted) UnmarshalJSON(data []byte) error {
+	return json.Unmarshal(data, &[]any{&w.plain, &w.special, &w.text, &w.skipped})
+}
+
+// compare runs texts through both tokenizers and reports the first differences.
+func compare(t *testing.T, file string, texts []string) {
+	t.Helper()
+	list, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "texts.json")
+	if err := os.WriteFile(path, list, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var want []wanted
+	if err := json.Unmarshal(oracle.Run(t, encodeScript, file, path), &want); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := Load(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := 0
+	for i, text := range texts {
+		if !same(t, tok, text, want[i]) {
+			if wrong++; wrong >= 10 {
+				t.Fatal("and more")
+			}
+		}
+	}
+	t.Logf("%d of %d texts equal", len(texts)-wrong, len(texts))
+}
+
+func same(t *testing.T, tok *Tokenizer, text string, want wanted) bool {
+	t.Helper()
+	plain, err := tok.Encode(text, false)
+	if err != nil {
+		t.Errorf("%.200q: %v", text, err)
+		return false
+	}
+	special, err := tok.Encode(text, true)
+	if err != nil {
+		t.Errorf("%.200q: %v", text, err)
+		return false
+	}
+	ok := true
+	check := func(what string, got, want any) {
+		g, _ := json.Marshal(got)
+		w, _ := json.Marshal(want)
+		if string(g) != string(w) {
+			t.Errorf("%s of %.200q\n got %.300s\nwant %.300s", what, text, g, w)
+			ok = false
+		}
+	}
+	check("ids", plain, want.plain)
+	check("ids with special tokens", special, want.special)
+	check("text", tok.Decode(want.special, false), want.text)
+	check("text without special tokens", tok.Decode(want.special, true), want.skipped)
+	check("streamed text", stream(t, tok, want.special), want.text)
+	return ok
+}
+
+// stream decodes id by id and checks that no part ends inside a character.
+func stream(t *testing.T, tok *Tokenizer, ids []int32) string {
+	s := tok.Stream(false)
+	var b strings.Builder
+	for _, id := range ids {
+		part := s.Next(id)
+		if strings.ToValidUTF8(part, "?") != part {
+			t.Errorf("stream gave half a character: %q", part)
+		}
+		b.WriteString(part)
+	}
+	return b.String() + s.Flush()
+}
+
+// oracleTexts is the list that every tokenizer is compared on.
+func oracleTexts(specials []string) []string {
+	rng := rand.New(rand.NewPCG(1, 2))
+	texts := append(handMade(), oddTexts()...)
+	for range 6500 {
+		texts = append(texts, randomText(rng))
+	}
+	for range 1500 {
+		texts = append(texts, randomCode(rng))
+	}
+	for range 1500 {
+		texts = append(texts, randomMix(rng, specials))
+	}
+	return texts
+}
+
+func TestOracleSmolLM2(t *testing.T) {
+	compare(t, filepath.Join(oracle.SmolLM2(t), "tokenizer.json"), oracleTexts([]string{"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>"}))
+}
+
+func TestOracleTinyStories(t *testing.T) {
+	compare(t, filepath.Join(oracle.TinyStories(t), "tokenizer.json"), oracleTexts([]string{"<|im_start|>", "<|im_end|>", "<|endoftext|>"}))
+}

@@ -1,0 +1,207 @@
+package tokenizer
+
+import "strings"
+
+// A scanner returns the end of the word of s that begins at i. It covers the text: there is nothing between two words.
+type scanner func(t *[classPage]class, s string, i int) int
+
+// The patterns below end alike: \s+(?!\S)|\s+ takes a run of white space but leaves its last character to a word that follows.
+const spaceTail = `\s+(?!\S)|\s+`
+
+// gpt2Pattern is the pattern inside the ByteLevel pre-tokenizer (openai/gpt-2 src/encoder.py).
+const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|` + spaceTail
+
+// scannerOf finds the scanner written for a pattern of a Split pre-tokenizer. Patterns that differ only in how the English contractions are spelled, or in
+// [\r\n] against [\r\n]+ behind the greedy \s*, match the same text.
+func scannerOf(pattern string) (scanner, bool) {
+	if pattern == gpt2Pattern {
+		return scanGPT2, true
+	}
+	for _, contractions := range []string{`(?i:'s|'t|'re|'ve|'m|'ll|'d)|`, `'(?i:[sdmt]|ll|ve|re)|`} {
+		body, ok := strings.CutPrefix(pattern, contractions)
+		if !ok {
+			continue
+		}
+		for digits, p := range map[int]string{1: `\p{N}`, 2: `\p{N}{1,2}`, 3: `\p{N}{1,3}`} {
+			for _, word := range []string{`[^\r\n\p{L}\p{N}]?\p{L}+|`, `[^\r\n\p{L}\p{N}]?+\p{L}+|`} {
+				for _, mark := range []string{` ?[^\s\p{L}\p{N}]+[\r\n]*|`, ` ?[^\s\p{L}\p{N}]++[\r\n]*|`} {
+					for _, line := range []string{`\s*[\r\n]+|`, `\s*[\r\n]|`} {
+						if body == word+p+`|`+mark+line+spaceTail {
+							return scanGPT4(digits), true
+						}
+					}
+				}
+			}
+		}
+	}
+	return nil, false
+}
+
+// scanGPT2 matches gpt2Pattern.
+func scanGPT2(t *[classPage]class, s string, i int) int {
+	if s[i] == '\'' {
+		if n := contraction(s[i+1:]); n > 0 {
+			return i + 1 + n
+		}
+	}
+	c, n := classOf(t, s, i)
+	j := i
+	if s[i] == ' ' && i+1 < len(s) {
+		if next, size := classOf(t, s, i+1); next != classSpace {
+			c, n, j = next, size, i+1
+		}
+	}
+	j += n
+	switch {
+	case c.letter():
+		return letters(t, s, j)
+	case c.number():
+		return numbers(t, s, j, len(s))
+	case c.space():
+		return spaces(t, s, j, n)
+	}
+	return rest(t, s, j)
+}
+
+// contraction returns the length of s, t, re, ve, m, ll or d at the start of s, 0 if there is none.
+func contraction(s string) int {
+	if s == "" {
+		return 0
+	}
+	switch s[0] {
+	case 's', 't', 'm', 'd':
+		return 1
+	case 'r', 'v':
+		if len(s) > 1 && s[1] == 'e' {
+			return 2
+		}
+	case 'l':
+		if len(s) > 1 && s[1] == 'l' {
+			return 2
+		}
+	}
+	return 0
+}
+
+// contractionFold is contraction without regard to case. Oniguruma folds U+017F, the long s, with s.
+func contractionFold(s string) int {
+	if strings.HasPrefix(s, "ſ") {
+		return len("ſ")
+	}
+	low := [2]byte{}
+	for k := 0; k < len(s) && k < 2; k++ {
+		if low[k] = s[k]; 'A' <= low[k] && low[k] <= 'Z' {
+			low[k] += 'a' - 'A'
+		}
+	}
+	return contraction(string(low[:min(len(s), 2)]))
+}
+
+// scanGPT4 matches the pattern that cl100k, Llama 3 and Qwen share; they differ in how many digits make a word.
+func scanGPT4(digits int) scanner {
+	return func(t *[classPage]class, s string, i int) int {
+		if s[i] == '\'' {
+			if n := contractionFold(s[i+1:]); n > 0 {
+				return i + 1 + n
+			}
+		}
+		c, n := classOf(t, s, i)
+		j := i + n
+		switch {
+		case c.letter():
+			return letters(t, s, j)
+		case c.number():
+			return numbers(t, s, j, digits-1)
+		}
+		if j < len(s) && s[i] != '\r' && s[i] != '\n' {
+			next, size := classOf(t, s, j)
+			if next.letter() {
+				return letters(t, s, j+size)
+			}
+			if s[i] == ' ' && next.rest() {
+				c, j = next, j+size
+			}
+		}
+		if c.rest() {
+			return newlines(s, rest(t, s, j))
+		}
+		return spacesByLine(t, s, i, n)
+	}
+}
+
+func letters(t *[classPage]class, s string, i int) int {
+	for i < len(s) {
+		c, n := classOf(t, s, i)
+		if !c.letter() {
+			break
+		}
+		i += n
+	}
+	return i
+}
+
+func numbers(t *[classPage]class, s string, i, most int) int {
+	for ; i < len(s) && most > 0; most-- {
+		c, n := classOf(t, s, i)
+		if !c.number() {
+			break
+		}
+		i += n
+	}
+	return i
+}
+
+func rest(t *[classPage]class, s string, i int) int {
+	for i < len(s) {
+		c, n := classOf(t, s, i)
+		if !c.rest() {
+			break
+		}
+		i += n
+	}
+	return i
+}
+
+func newlines(s string, i int) int {
+	for i < len(s) && (s[i] == '\r' || s[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// spaces ends a run of white space whose first character, n bytes, ends at i: \s+(?!\S)|\s+.
+func spaces(t *[classPage]class, s string, i, n int) int {
+	first := i
+	last := n // the size of the last character of the run
+	for i < len(s) {
+		c, size := classOf(t, s, i)
+		if !c.space() {
+			if i > first {
+				i -= last
+			}
+			break
+		}
+		i, last = i+size, size
+	}
+	return i
+}
+
+// spacesByLine ends a run of white space at i whose first character has n bytes: \s*[\r\n]+|\s+(?!\S)|\s+.
+func spacesByLine(t *[classPage]class, s string, i, n int) int {
+	lineEnd := 0
+	j := i
+	for j < len(s) {
+		c, size := classOf(t, s, j)
+		if !c.space() {
+			break
+		}
+		j += size
+		if b := s[j-1]; b == '\r' || b == '\n' {
+			lineEnd = j
+		}
+	}
+	if lineEnd > 0 {
+		return lineEnd
+	}
+	return spaces(t, s, i+n, n)
+}

@@ -1,0 +1,294 @@
+// Package tokenizer turns text into token ids and back by a tokenizer.json: byte-level BPE and the SentencePiece-style BPE of Llama 2.
+//
+// It promises the ids and the text of Hugging Face tokenizers 0.23 for the same file. A file that asks for anything this package does not do is refused
+// with the name of what it asks for. The truncation and padding of a file are ignored, as transformers ignores them.
+package tokenizer
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Code names this package's behaviour in cache keys: it changes when an id or a text could.
+const Code = "tokenizer/1"
+
+const (
+	maxFile  = 256 << 20 // bytes of a tokenizer.json; the largest in use, Gemma's, has 33 MB
+	maxVocab = 4 << 20   // tokens, and the largest id
+)
+
+// A Tokenizer may be used by several goroutines at once.
+type Tokenizer struct {
+	model     bpe
+	normalize normalizer // nil = none
+	steps     []step
+	raw       bool // words are bytes: the last step is ByteLevel
+	templates []template
+	decoder   *decoder
+
+	raws    addedSet // added tokens that are looked for in the text as it is
+	normals addedSet // added tokens that are looked for in normalized text
+	ids     map[string]int32
+	texts   []string // by id, as decoding sees it
+	known   []bool
+	special []bool
+
+	mu   sync.Mutex
+	idle []*encoder
+}
+
+// Load reads tokenizer.json in dir.
+func Load(dir string) (*Tokenizer, error) {
+	path := filepath.Join(dir, "tokenizer.json")
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("tokenizer: %s is not a regular file", path)
+	} else if info.Size() > maxFile {
+		return nil, fmt.Errorf("tokenizer: %s has %d bytes; the limit is %d", path, info.Size(), maxFile)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	t, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
+}
+
+// Encode returns the ids of text. addSpecial adds what the file's post-processor puts around it, such as a token for its beginning.
+func (t *Tokenizer) Encode(text string, addSpecial bool) ([]int32, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("tokenizer: the text is not valid UTF-8")
+	}
+	e := t.encoder()
+	defer t.release(e)
+	e.out = nil
+	if err := e.encode(text); err != nil {
+		return nil, err
+	}
+	ids := e.out
+	for _, p := range t.templates {
+		ids = p.apply(ids, addSpecial)
+	}
+	if ids == nil {
+		ids = []int32{}
+	}
+	return ids, nil
+}
+
+// ID returns the id of a token as it is written in the file.
+func (t *Tokenizer) ID(token string) (int32, bool) {
+	id, ok := t.ids[token]
+	if !ok {
+		id, ok = t.model.ids[token]
+	}
+	return id, ok
+}
+
+// Special reports whether Decode leaves id out with skipSpecial.
+func (t *Tokenizer) Special(id int32) bool {
+	return id >= 0 && int(id) < len(t.special) && t.special[id]
+}
+
+// VocabSize returns one more than the largest id.
+func (t *Tokenizer) VocabSize() int { return len(t.texts) }
+
+// encoder is the working memory of one Encode.
+type encoder struct {
+	t       *Tokenizer
+	out     []int32
+	err     error
+	chain   []func(string, bool) // chain[i] takes what step i-1 emits
+	scratch []int32
+	work    workspace
+	cache   wordCache
+}
+
+// workspace is what merging needs, kept from word to word.
+type workspace struct {
+	pairs      []pair
+	next, prev []int32
+	heap       []candidate
+}
+
+// encoder takes an idle encoder or makes one: its word cache is warm and needs no lock.
+func (t *Tokenizer) encoder() *encoder {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		e := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return e
+	}
+	e := &encoder{t: t}
+	e.chain = make([]func(string, bool), len(t.steps)+1)
+	e.chain[len(t.steps)] = func(word string, _ bool) { e.word(word) }
+	for i, s := range t.steps {
+		e.chain[i] = func(piece string, first bool) { s.split(piece, first, e.chain[i+1]) }
+	}
+	return e
+}
+
+// maxIdle bounds the encoders that are kept, each with a cache.
+const maxIdle = 16
+
+func (t *Tokenizer) release(e *encoder) {
+	e.out, e.err = nil, nil
+	e.work.shrink()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.idle) < maxIdle {
+		t.idle = append(t.idle, e)
+	}
+}
+
+// shrink drops buffers that one huge word has made huge.
+func (w *workspace) shrink() {
+	if cap(w.heap) > 1<<16 || cap(w.next) > 1<<16 {
+		*w = workspace{}
+	}
+}
+
+// encode cuts text at added tokens, normalizes what is between, cuts that at the added tokens of normalized text, and encodes the rest by words.
+func (e *encoder) encode(text string) error {
+	t := e.t
+	token := func(a *addedToken) { e.out = append(e.out, a.id) }
+	t.raws.split(text, func(s string, at int) {
+		if t.normalize != nil {
+			s = t.normalize(s)
+		}
+		t.normals.split(s, func(s string, inner int) {
+			e.chain[0](s, at == 0 && inner == 0)
+		}, token)
+	}, token)
+	return e.err
+}
+
+// word encodes one word.
+func (e *encoder) word(word string) {
+	if e.err != nil {
+		return
+	}
+	if ids := e.cache.get(word); ids != nil {
+		e.out = append(e.out, ids...)
+		return
+	}
+	ids, err := e.t.model.encode(e.scratch[:0], word, e.t.raw, &e.work)
+	if err != nil {
+		e.err = err
+		return
+	}
+	e.scratch = ids
+	e.cache.put(word, ids)
+	e.out = append(e.out, ids...)
+}
+
+// encode appends the ids of a word.
+func (m *bpe) encode(dst []int32, word string, raw bool, w *workspace) ([]int32, error) {
+	if m.ignoreMerges {
+		key := word
+		if raw {
+			key = byteLevel(word)
+		}
+		if id, ok := m.ids[key]; ok {
+			return append(dst, id), nil
+		}
+	}
+	s, err := m.symbols(dst, word, raw)
+	if err != nil {
+		return nil, err
+	}
+	return m.merge(s, w), nil
+}
+
+// wordCache remembers the ids of recent words: one place for each hash, the newer word wins.
+type wordCache struct{ slots []cachedWord }
+
+type cachedWord struct {
+	word string
+	ids  []int32
+}
+
+const (
+	cacheSlots = 1 << 14
+	cacheWord  = 64 // bytes of the longest word that is kept
+)
+
+func (c *wordCache) slot(word string) *cachedWord {
+	h := uint32(2166136261)
+	for i := range len(word) {
+		h = (h ^ uint32(word[i])) * 16777619
+	}
+	return &c.slots[(h^h>>15)&(cacheSlots-1)]
+}
+
+func (c *wordCache) get(word string) []int32 {
+	if c.slots == nil || len(word) > cacheWord {
+		return nil
+	}
+	if s := c.slot(word); s.word == word {
+		return s.ids
+	}
+	return nil
+}
+
+func (c *wordCache) put(word string, ids []int32) {
+	if len(word) > cacheWord || len(ids) == 0 {
+		return
+	}
+	if c.slots == nil {
+		c.slots = make([]cachedWord, cacheSlots)
+	}
+	*c.slot(word) = cachedWord{strings.Clone(word), slices.Clone(ids)}
+}
+
+// template is a TemplateProcessing post-processor for one text: ids before, between and after copies of it.
+type template []templatePart
+
+type templatePart struct {
+	text bool
+	ids  []int32
+}
+
+func (p template) apply(ids []int32, addSpecial bool) []int32 {
+	var out []int32
+	for _, part := range p {
+		if part.text {
+			out = append(out, ids...)
+		} else if addSpecial {
+			out = append(out, part.ids...)
+		}
+	}
+	return out
+}
+
+func parseCount(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err == nil && (n < 0 || n > 1<<20) {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+func parseID(s string) (int32, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 0 || n >= maxVocab {
+		return 0, fmt.Errorf("%q is not an id", s)
+	}
+	return int32(n), nil
+}
