@@ -1,0 +1,113 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// racy is how old a file must be, when hashing starts, for its metadata to stand for its content afterwards: file systems' clocks tick every few milliseconds, and a second
+// write in the same tick leaves no trace.
+const racy = 20 * time.Millisecond
+
+// statTuple is what identifies a file's state.
+type statTuple struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime int64 // ns
+}
+
+func (t statTuple) key(withCtime bool) Digest {
+	var b [8 + 5*8]byte
+	copy(b[:], "stat----")
+	if !withCtime {
+		copy(b[:], "statnoct")
+		t.ctime = 0
+	}
+	for i, v := range []uint64{t.dev, t.ino, uint64(t.size), uint64(t.mtime), uint64(t.ctime)} {
+		binary.LittleEndian.PutUint64(b[8+8*i:], v)
+	}
+	return SumBytes(b[:])
+}
+
+// StatKey is the digest of a file's device, inode, size, mtime and ctime, both in nanoseconds.
+func StatKey(info os.FileInfo) Digest { return tupleOf(info).key(true) }
+
+// KnownFileDigest is the digest of a file that was hashed before and not touched since. It reads metadata only.
+func (c *Cache) KnownFileDigest(path string) (Digest, int64, bool) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return Digest{}, 0, false
+	}
+	d, ok := c.Memo(StatKey(info))
+	return d, info.Size(), ok
+}
+
+// FileDigest hashes a file, unless it is known. progress is told of the bytes read; it may be nil.
+func (c *Cache) FileDigest(path string, progress func(int64)) (Digest, int64, error) {
+	if d, size, ok := c.KnownFileDigest(path); ok {
+		return d, size, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	if !before.Mode().IsRegular() {
+		return Digest{}, 0, fmt.Errorf("%s is not a file", path)
+	}
+	started := time.Now()
+	d, n, err := hashFile(f, progress)
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	if StatKey(before) != StatKey(after) || n != before.Size() {
+		return Digest{}, 0, fmt.Errorf("%s changed while it was read", path)
+	}
+	if t := tupleOf(before); started.UnixNano()-max(t.mtime, t.ctime) > racy.Nanoseconds() {
+		c.SetMemo(t.key(true), d)
+	}
+	return d, n, nil
+}
+
+// NoteFile remembers the digest of a file that the caller has just written itself.
+func (c *Cache) NoteFile(path string, d Digest) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	c.SetMemo(StatKey(info), d)
+	return nil
+}
+
+func hashFile(r io.Reader, progress func(int64)) (Digest, int64, error) {
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	var total int64
+	for {
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		total += int64(n)
+		if progress != nil && n > 0 {
+			progress(int64(n))
+		}
+		if errors.Is(err, io.EOF) {
+			return Digest(h.Sum(nil)), total, nil
+		}
+		if err != nil {
+			return Digest{}, total, err
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sort"
+	"time"
+)
+
+// Stats of a cache.
+type Stats struct {
+	Dir       string `json:"dir"`
+	Blobs     int    `json:"blobs"`
+	BlobBytes int64  `json:"blob_bytes"`
+	Records   int    `json:"records"`
+	MaxSize   int64  `json:"max_size"`
+}
+
+// Stats counts what is there.
+func (c *Cache) Stats() (Stats, error) {
+	s := Stats{Dir: c.dir}
+	err := c.eachFile("blobs", func(_ Digest, _ string, info os.FileInfo) bool {
+		s.Blobs++
+		s.BlobBytes += info.Size()
+		return true
+	})
+	if err != nil {
+		return s, err
+	}
+	err = c.eachFile("records", func(Digest, string, os.FileInfo) bool { s.Records++; return true })
+	s.MaxSize = c.cap(s.BlobBytes)
+	return s, err
+}
+
+// cap is the size that the cache may have: what was asked for, else the smaller of 20 % of the disk and what leaves 20 GiB free, at least 5 GiB.
+func (c *Cache) cap(now int64) int64 {
+	if c.maxSize > 0 {
+		return c.maxSize
+	}
+	free, total := freeBytes(c.dir)
+	if total == 0 {
+		return 20 << 30
+	}
+	return max(min(total/5, free+now-20<<30), 5<<30)
+}
+
+// GCOptions of a collection.
+type GCOptions struct {
+	MaxSize int64 // bytes to shrink to; 0 = the cap
+	DryRun  bool
+}
+
+// GCReport says what went.
+type GCReport struct {
+	Blobs     int   `json:"blobs"`
+	Bytes     int64 `json:"bytes"`
+	Records   int   `json:"records"`
+	BytesLeft int64 `json:"bytes_left"`
+	Held      int   `json:"held"` // blobs that leases and build folders protect
+}
+
+// grace is how long a blob may be without a record: its step is being finished.
+const grace = time.Hour
+
+// stored is a blob as collection sees it.
+type stored struct {
+	digest Digest
+	path   string
+	size   int64
+	worth  float64 // seconds to make a byte of it again; what costs least goes first
+	used   time.Time
+	orphan bool
+}
+
+// GC shrinks the cache: first what no record names, then by what is cheapest to make again, then by age. What leases and build folders hold stays.
+func (c *Cache) GC(o GCOptions) (GCReport, error) {
+	var r GCReport
+	release, err := c.Lock(context.Background(), SumBytes([]byte("gc")), func(string) {})
+	if err != nil {
+		return r, err
+	}
+	defer release()
+	c.sweepStages()
+	blobs, records, err := c.survey()
+	if err != nil {
+		return r, err
+	}
+	held := c.heldBlobs(records)
+	var total int64
+	for _, b := range blobs {
+		total += b.size
+	}
+	limit := o.MaxSize
+	if limit == 0 {
+		limit = c.cap(total)
+	}
+	sort.SliceStable(blobs, func(i, j int) bool {
+		a, b := blobs[i], blobs[j]
+		if a.orphan != b.orphan {
+			return a.orphan
+		}
+		if a.worth != b.worth {
+			return a.worth < b.worth
+		}
+		return a.used.Before(b.used)
+	})
+	gone := map[Digest]bool{}
+	for _, b := range blobs {
+		switch {
+		case held[b.digest]:
+			r.Held++
+			continue
+		case b.orphan && time.Since(b.used) < grace:
+			continue
+		case !b.orphan && total <= limit:
+			continue
+		}
+		if !o.DryRun {
+			if err := os.Remove(b.path); err != nil {
+				return r, err
+			}
+		}
+		gone[b.digest] = true
+		r.Blobs++
+		r.Bytes += b.size
+		total -= b.size
+	}
+	r.BytesLeft = total
+	r.Records = c.prune(records, gone, o.DryRun)
+	return r, nil
+}
+
+// survey reads every record and every blob's metadata.
+func (c *Cache) survey() ([]stored, []*Record, error) {
+	var records []*Record
+	worth := map[Digest]float64{}
+	err := c.Records(func(r *Record) bool {
+		records = append(records, r)
+		var bytes int64
+		for _, out := range r.Outputs {
+			bytes += out.Size
+		}
+		for _, out := range r.Outputs {
+			worth[out.Digest] = max(worth[out.Digest], r.Seconds/float64(bytes+1))
+		}
+		return true
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	var blobs []stored
+	err = c.eachFile("blobs", func(d Digest, path string, info os.FileInfo) bool {
+		w, named := worth[d]
+		blobs = append(blobs, stored{digest: d, path: path, size: info.Size(), worth: w, used: info.ModTime(), orphan: !named})
+		return true
+	})
+	return blobs, records, err
+}
+
+// heldBlobs are the blobs that leases name, and those of records that leases or build folders name.
+func (c *Cache) heldBlobs(records []*Record) map[Digest]bool {
+	held := c.held()
+	for _, r := range records {
+		if held[r.Key] {
+			for _, out := range r.Outputs {
+				held[out.Digest] = true
+			}
+		}
+	}
+	return held
+}
+
+// prune removes records whose blobs are gone.
+func (c *Cache) prune(records []*Record, gone map[Digest]bool, dryRun bool) (n int) {
+	for _, r := range records {
+		for _, out := range r.Outputs {
+			if !gone[out.Digest] {
+				continue
+			}
+			n++
+			if !dryRun {
+				_ = os.Remove(c.path("records", r.Key))
+			}
+			break
+		}
+	}
+	return n
+}
+
+// Reserve makes room for so many bytes before a step writes them: it evicts what it may, and says when that is not enough.
+func (c *Cache) Reserve(bytes int64) error {
+	free, total := freeBytes(c.dir)
+	if total == 0 {
+		return nil
+	}
+	const spare = 64 << 20 // the file system's own needs
+	if bytes+spare > free {
+		s, err := c.Stats()
+		if err != nil {
+			return err
+		}
+		if _, err := c.GC(GCOptions{MaxSize: max(1, s.BlobBytes-(bytes+spare-free))}); err != nil {
+			return err
+		}
+		if free, _ = freeBytes(c.dir); bytes+spare > free {
+			return &Error{What: fmt.Sprintf("not enough room for the result: it needs %d MB, and the disk of %s has %d MB free", bytes/1e6+1, c.dir, free/1e6),
+				Do: "free some room, or set MLXBUILD_CACHE to a folder on another disk"}
+		}
+		return nil
+	}
+	return c.reserveCap(bytes)
+}
+
+// reserveCap keeps the cache under its cap. A single result above the cap is allowed: never below what the running plan needs.
+func (c *Cache) reserveCap(bytes int64) error {
+	s, err := c.Stats()
+	if err != nil || s.BlobBytes+bytes <= s.MaxSize {
+		return err
+	}
+	_, err = c.GC(GCOptions{MaxSize: max(1, s.MaxSize-bytes)})
+	return err
+}
