@@ -92,6 +92,12 @@ func (c *Cache) NoteFile(path string, d Digest) error {
 	return nil
 }
 
+// SumReader is the digest of all that r gives.
+func SumReader(r io.Reader) (Digest, error) {
+	d, _, err := hashFile(r, nil)
+	return d, err
+}
+
 func hashFile(r io.Reader, progress func(int64)) (Digest, int64, error) {
 	h := sha256.New()
 	buf := make([]byte, 1<<20)

@@ -63,6 +63,9 @@ type GCReport struct {
 // grace is how long a blob may be without a record: its step is being finished.
 const grace = time.Hour
 
+// smallBlob is the size below which a blob without a record is kept as long as a memo: listings of sources and tables of tensors, which facts in the memo lead to.
+const smallBlob = 4 << 20
+
 // stored is a blob as collection sees it.
 type stored struct {
 	digest Digest
@@ -111,7 +114,7 @@ func (c *Cache) GC(o GCOptions) (GCReport, error) {
 		case held[b.digest]:
 			r.Held++
 			continue
-		case b.orphan && time.Since(b.used) < grace:
+		case b.orphan && time.Since(b.used) < grace, b.orphan && b.size < smallBlob && time.Since(b.used) < memoDays*24*time.Hour:
 			continue
 		case !b.orphan && total <= limit:
 			continue

@@ -116,7 +116,7 @@ func (o *Object) Float(key string) (float64, bool) {
 
 // Int is the value of a number that is written as an integer and fits int64.
 func (n Number) Int() (int64, bool) {
-	if !n.isInt() {
+	if !n.IsInt() {
 		return 0, false
 	}
 	v, err := strconv.ParseInt(string(n), 10, 64)
@@ -137,8 +137,8 @@ func (n Number) Float() float64 {
 	return v
 }
 
-// isInt reports whether Python reads the number as an int: no point, no exponent.
-func (n Number) isInt() bool { return !strings.ContainsAny(string(n), ".eEIN") }
+// IsInt reports whether Python reads the number as an int: no point, no exponent.
+func (n Number) IsInt() bool { return !strings.ContainsAny(string(n), ".eEIN") }
 
 // IntNumber and FloatNumber are the Number of a value.
 func IntNumber(v int64) Number { return Number(strconv.FormatInt(v, 10)) }

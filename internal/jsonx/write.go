@@ -24,7 +24,7 @@ func appendPython(b []byte, v any, indent, depth int) []byte {
 	case float64:
 		return append(b, reprFloat(v)...)
 	case Number:
-		if v.isInt() {
+		if v.IsInt() {
 			return append(b, reprInt(v)...)
 		}
 		return append(b, reprFloat(v.Float())...)

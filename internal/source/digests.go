@@ -1,0 +1,223 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/safetensors"
+)
+
+// Input is one file of a source as it enters keys.
+type Input struct {
+	Role   string // path in the folder
+	Digest cache.Digest
+	Size   int64
+}
+
+// Digests of a folder's content.
+type Digests struct {
+	Inputs  []Input                 // every file that a conversion reads, by role
+	Tensors map[string]cache.Digest // SHA-256 of each tensor's bytes
+}
+
+// Digests hashes what is not known yet: each byte once, on all cores. A weight file's digest is that of its listing, which holds the digest of its header and of each tensor, because a tensor's
+// digest is what lets its conversion be found again. Listings lie in the cache; files are known by their metadata.
+func (f *Folder) Digests(ctx context.Context, c *cache.Cache, progress func(bytes int64)) (Digests, error) {
+	out := Digests{Tensors: map[string]cache.Digest{}}
+	for _, file := range f.Weights.Files {
+		in, err := weightDigests(ctx, c, file, out.Tensors, progress)
+		if err != nil {
+			return out, err
+		}
+		out.Inputs = append(out.Inputs, in)
+	}
+	for _, name := range append([]string{"config.json"}, f.Copies...) {
+		d, size, err := c.FileDigest(filepath.Join(f.Dir, filepath.FromSlash(name)), progress)
+		if err != nil {
+			return out, err
+		}
+		out.Inputs = append(out.Inputs, Input{Role: name, Digest: d, Size: size})
+	}
+	sort.Slice(out.Inputs, func(i, j int) bool { return out.Inputs[i].Role < out.Inputs[j].Role })
+	return out, nil
+}
+
+// Listing is the text whose SHA-256 is the tree digest of a source: sorted lines `0644 size sha256 path`.
+func Listing(inputs []Input) string {
+	var lines []string
+	for _, in := range inputs {
+		lines = append(lines, fmt.Sprintf("0644 %d %s %s\n", in.Size, in.Digest, in.Role))
+	}
+	sort.Strings(lines)
+	return strings.Join(lines, "")
+}
+
+func listingMemo(info os.FileInfo) cache.Digest {
+	k := cache.StatKey(info)
+	return cache.SumBytes(append([]byte("tensors\n"), k[:]...))
+}
+
+const maxListing = 256 << 20
+
+// knownListing finds the listing of a file that was hashed before.
+func knownListing(c *cache.Cache, file safetensors.File, tensors map[string]cache.Digest) (Input, bool) {
+	info, err := os.Stat(file.Path)
+	if err != nil {
+		return Input{}, false
+	}
+	d, ok := c.Memo(listingMemo(info))
+	if !ok {
+		return Input{}, false
+	}
+	text, err := c.ReadBlob(d, maxListing)
+	if err != nil || !parseListing(string(text), tensors) {
+		return Input{}, false
+	}
+	return Input{Role: file.Name, Digest: d, Size: info.Size()}, true
+}
+
+func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, tensors map[string]cache.Digest, progress func(int64)) (Input, error) {
+	if in, ok := knownListing(c, file, tensors); ok {
+		return in, nil
+	}
+	f, err := os.Open(file.Path)
+	if err != nil {
+		return Input{}, err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return Input{}, err
+	}
+	started := time.Now()
+	sums, err := hashTensors(ctx, f, file.Header.Tensors, progress)
+	if err != nil {
+		return Input{}, fmt.Errorf("%s: %w", file.Path, err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return Input{}, err
+	}
+	if cache.StatKey(before) != cache.StatKey(after) || after.Size() != file.Size {
+		return Input{}, &Error{What: file.Path + " changed while it was read", Do: "run again when it is complete"}
+	}
+	for i, t := range file.Header.Tensors {
+		tensors[t.Name] = sums[i]
+	}
+	d, err := c.AddBytes([]byte(listing(file.Header, sums)))
+	if err != nil {
+		return Input{}, err
+	}
+	if started.Sub(before.ModTime()) > 20*time.Millisecond { // see cache.FileDigest
+		c.SetMemo(listingMemo(before), d)
+	}
+	return Input{Role: file.Name, Digest: d, Size: file.Size}, nil
+}
+
+// listing of a weight file: the header's digest, then each tensor's with its name, in file order.
+func listing(h *safetensors.Header, sums []cache.Digest) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "header %s\n", cache.SumBytes(h.Raw))
+	for i, t := range h.Tensors {
+		fmt.Fprintf(&b, "%s %s\n", sums[i], strconv.Quote(t.Name))
+	}
+	return b.String()
+}
+
+func parseListing(text string, tensors map[string]cache.Digest) bool {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if !strings.HasPrefix(lines[0], "header ") {
+		return false
+	}
+	for _, line := range lines[1:] {
+		hex, quoted, _ := strings.Cut(line, " ")
+		d, err := cache.ParseDigest(hex)
+		name, err2 := strconv.Unquote(quoted)
+		if err != nil || err2 != nil {
+			return false
+		}
+		tensors[name] = d
+	}
+	return true
+}
+
+// hashTensors hashes tensors on all cores, the largest first so that the last one to finish is small.
+func hashTensors(ctx context.Context, r io.ReaderAt, tensors []safetensors.Tensor, progress func(int64)) ([]cache.Digest, error) {
+	order := make([]int, len(tensors))
+	for i := range order {
+		order[i] = i
+	}
+	sort.Slice(order, func(i, j int) bool { return tensors[order[i]].Bytes() > tensors[order[j]].Bytes() })
+	sums := make([]cache.Digest, len(tensors))
+	next := make(chan int)
+	errs := make(chan error, runtime.GOMAXPROCS(0))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			buf := make([]byte, 1<<20)
+			for i := range next {
+				var err error
+				if sums[i], err = hashTensor(ctx, r, tensors[i], buf, progress); err != nil {
+					errs <- err
+					cancel()
+					return
+				}
+			}
+		}()
+	}
+feed:
+	for _, i := range order {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return nil, err
+	default:
+		return sums, ctx.Err()
+	}
+}
+
+func hashTensor(ctx context.Context, r io.ReaderAt, t safetensors.Tensor, buf []byte, progress func(int64)) (cache.Digest, error) {
+	h := sha256.New()
+	for at := t.Begin; at < t.End; {
+		if err := ctx.Err(); err != nil {
+			return cache.Digest{}, err
+		}
+		n := min(int64(len(buf)), t.End-at)
+		got, err := r.ReadAt(buf[:n], at)
+		if int64(got) < n {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = &Error{What: "the file became shorter while it was read"}
+			}
+			return cache.Digest{}, err
+		}
+		h.Write(buf[:n])
+		at += n
+		if progress != nil {
+			progress(n)
+		}
+	}
+	return cache.Digest(h.Sum(nil)), nil
+}

@@ -1,0 +1,185 @@
+// Package generate is the step kind that writes text with a built target: one cached step for each generate entry and target.
+//
+// Text is exact: the same weights, prompts and parameters give the same text on every machine, so it is kept by content like everything else.
+package generate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/chat"
+	"github.com/mlxbuild/mlxbuild/internal/step"
+	"github.com/mlxbuild/mlxbuild/internal/tokenizer"
+	"github.com/mlxbuild/mlxbuild/spec"
+)
+
+// Code is raised when what this package writes for the same key changes.
+const Code = "generate/1"
+
+// Kind plans the generate section.
+type Kind struct {
+	Runtime backend.Runtime // what `runtime: auto` and `runtime: builtin` stand for
+	Code    []string        // code versions of the runtime, for keys
+}
+
+// Name of the kind.
+func (Kind) Name() string { return "generate" }
+
+// Plan adds one step for each entry and each target that its selectors pick.
+func (k Kind) Plan(b step.Builder) (diags spec.Diags) {
+	for _, g := range b.Recipe().Generate {
+		for _, sel := range g.Targets {
+			if wrong := unmatched(sel, b.Targets()); wrong != "" {
+				diags = append(diags, spec.Diag{Pos: g.Pos, Msg: fmt.Sprintf("generate.%s.targets: %s", g.Name, wrong), Hints: targetHint(sel, b.Targets())})
+			}
+		}
+		for _, t := range b.Targets() {
+			if !picked(g.Targets, t) {
+				continue
+			}
+			labels := t.Labels()
+			labels["kind"] = "generate"
+			name := "generate " + g.Name + " " + t.ID
+			b.Add(step.Step{Kind: "generate", Name: name, Target: t.ID, Labels: labels, Pos: g.Pos, Pool: step.PoolCPU,
+				Ins: []step.In{{Role: "model", Artifact: b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID))}},
+				Out: b.Artifact(name + " in " + b.BuildDir()), Action: &action{kind: k, entry: g}})
+		}
+	}
+	return diags
+}
+
+func picked(selectors []string, t step.Target) bool {
+	for _, sel := range selectors {
+		if step.Match(sel, t.ID, t.Labels()) {
+			return true
+		}
+	}
+	return false
+}
+
+func unmatched(selector string, targets []step.Target) string {
+	if wrong := step.CheckSelector(selector); wrong != "" {
+		return wrong
+	}
+	for _, t := range targets {
+		if step.Match(selector, t.ID, t.Labels()) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%q picks no target", selector)
+}
+
+func targetHint(selector string, targets []step.Target) []string {
+	var ids []string
+	for _, t := range targets {
+		ids = append(ids, t.ID)
+	}
+	if near := spec.Closest(selector, ids); near != "" {
+		return []string{"did you mean " + near + "?"}
+	}
+	return nil
+}
+
+// action generates the text of one entry on one target.
+type action struct {
+	kind  Kind
+	entry spec.Generate
+}
+
+// Key holds the prompts themselves, not their names, and only the parameters that matter.
+func (a *action) Key(k *cache.KeyWriter) {
+	k.Code(append([]string{Code, tokenizer.Code, chat.Code}, a.kind.Code...)...)
+	k.Param("runtime", a.kind.Runtime.Name())
+	k.Param("compute", string(backend.Float32))
+	k.Param("chat", a.entry.Prompts.Chat)
+	k.Param("system", a.entry.Prompts.System)
+	k.Param("prompts", promptValues(a.entry.Prompts.Prompts))
+	k.Param("max_tokens", a.entry.MaxTokens)
+	k.Param("temperature", a.entry.Temperature)
+	if a.entry.Temperature > 0 {
+		k.Param("top_p", a.entry.TopP)
+		k.Param("min_p", a.entry.MinP)
+		k.Param("seed", int64(a.entry.Seed))
+	}
+}
+
+func promptValues(prompts []spec.Prompt) []any {
+	out := []any{}
+	for _, p := range prompts {
+		if len(p.Messages) == 0 {
+			out = append(out, p.Text)
+			continue
+		}
+		var messages []any
+		for _, m := range p.Messages {
+			messages = append(messages, map[string]any{"role": m.Role, "content": m.Content})
+		}
+		out = append(out, messages)
+	}
+	return out
+}
+
+// Where finds the recipe line of a changed parameter.
+func (a *action) Where(name, path string) (spec.Pos, bool) {
+	if pos, ok := a.entry.Where[name]; ok {
+		return pos, true
+	}
+	return a.entry.Pos, true
+}
+
+// Prepare has nothing to decide from headers.
+func (a *action) Prepare() (*step.Forecast, error) {
+	n := len(a.entry.Prompts.Prompts)
+	each := ""
+	if n != 1 {
+		each = " each"
+	}
+	return &step.Forecast{Summary: fmt.Sprintf("%d %s, up to %d tokens%s on %s", n, plural(n, "prompt"), a.entry.MaxTokens, each, a.kind.Runtime.Name())}, nil
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}
+
+// Text is what came of one prompt.
+type Text struct {
+	Prompt       string `json:"prompt"` // as the model got it, template applied
+	Text         string `json:"text"`
+	PromptTokens int    `json:"prompt_tokens"`
+	Tokens       int    `json:"tokens"`
+	FinishReason string `json:"finish_reason"` // stop, length
+}
+
+// Texts is the record of a generate step.
+type Texts struct {
+	Runtime string `json:"runtime"`
+	Compute string `json:"compute"`
+	Texts   []Text `json:"texts"`
+}
+
+// Run loads the target from its folder and writes text for every prompt.
+func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
+	s, err := Open(ctx, a.kind.Runtime, e.Inputs[0].Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	out := Texts{Runtime: a.kind.Runtime.Name(), Compute: string(backend.Float32)}
+	for _, p := range a.entry.Prompts.Prompts {
+		text, err := s.Text(ctx, p, Options{Chat: a.entry.Prompts.Chat || len(p.Messages) > 0, System: a.entry.Prompts.System, Generate: backend.GenerateOptions{
+			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed}}, nil)
+		if err != nil {
+			return nil, err
+		}
+		out.Texts = append(out.Texts, text.Text)
+		e.Progress(1)
+	}
+	value, err := json.Marshal(out)
+	return &step.Result{Value: value}, err
+}
