@@ -25,8 +25,9 @@ type bpe struct {
 	byteChars [256]int32 // id of the byte-level character of each byte, -1 = none
 	fallback  [256]int32 // id of "<0xHH>", -1 = none
 	ascii     [128]int32 // id of each ASCII character, -1 = none
-	// cutBefore is a character before which text may be cut where another character stands before it, without changing a single merge; 0 = none.
-	cutBefore rune
+	// cuts says that a word may be cut before each ▁ that follows another character: no merge reaches over that place. It makes short words, which the
+	// cache knows, of a text that has no pre-tokenizer.
+	cuts bool
 }
 
 // index fills the tables that are derived from ids.

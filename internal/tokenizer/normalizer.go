@@ -143,16 +143,32 @@ type form struct {
 }
 
 // apply normalizes as Hugging Face's library does. golang.org/x/text differs from it in two ways: it follows Stream-Safe Text and puts U+034F into runs of
-// more than 30 combining characters, and it knows newer characters. Text that could show either goes the slow way.
+// more than 30 combining characters, and it knows newer characters. Text that could show either goes the slow way, in pieces that begin with a blank or a
+// line end, which no form joins with what stands before.
 func (f form) apply(s string) string {
-	switch {
-	case f.fast.IsNormalString(s):
+	if f.fast.IsNormalString(s) {
 		return s
-	case needsSlow(s):
-		return f.slow(s)
 	}
-	return f.fast.String(s)
+	var b strings.Builder
+	for s != "" {
+		piece := s
+		if len(s) > minPiece {
+			if i := strings.IndexAny(s[minPiece:], " \n"); i >= 0 {
+				piece = s[:minPiece+i]
+			}
+		}
+		s = s[len(piece):]
+		if needsSlow(piece) {
+			b.WriteString(f.slow(piece))
+		} else {
+			b.WriteString(f.fast.String(piece))
+		}
+	}
+	return b.String()
 }
+
+// minPiece is the least number of bytes that are normalized together; it only saves calls.
+const minPiece = 256
 
 // longRun is a number of combining characters in a row that cannot come to 30 by decomposition: none becomes more than three.
 const longRun = 9
@@ -197,8 +213,8 @@ var normalTable = sync.OnceValue(func() *[unicode.MaxRune + 1]bool {
 	return &t
 })
 
-// mark is a character with its canonical combining class.
-type mark struct {
+// reordered is a character with its canonical combining class.
+type reordered struct {
 	r   rune
 	ccc uint8
 }
@@ -206,10 +222,10 @@ type mark struct {
 // slow follows the definition (Unicode 3.11, D108 to D117): decompose, order the marks, compose.
 func (f form) slow(s string) string {
 	known := normalTable()
-	var text []mark
+	var text []reordered
 	for _, r := range s {
 		if !known[r] {
-			text = append(text, mark{r, 0})
+			text = append(text, reordered{r, 0})
 			continue
 		}
 		parts := norm.NFD
@@ -217,7 +233,7 @@ func (f form) slow(s string) string {
 			parts = norm.NFKD
 		}
 		for _, d := range parts.String(string(r)) {
-			text = append(text, mark{d, cccOf(known, d)})
+			text = append(text, reordered{d, cccOf(known, d)})
 		}
 	}
 	for i := 0; i < len(text); i++ {
@@ -225,7 +241,7 @@ func (f form) slow(s string) string {
 		for i < len(text) && text[i].ccc != 0 {
 			i++
 		}
-		slices.SortStableFunc(text[start:i], func(a, b mark) int { return int(a.ccc) - int(b.ccc) })
+		slices.SortStableFunc(text[start:i], func(a, b reordered) int { return int(a.ccc) - int(b.ccc) })
 	}
 	if f.compose {
 		text = composeMarks(known, text)
@@ -244,7 +260,7 @@ func cccOf(known *[unicode.MaxRune + 1]bool, r rune) uint8 {
 	return norm.NFD.PropertiesString(string(r)).CCC()
 }
 
-func composeMarks(known *[unicode.MaxRune + 1]bool, text []mark) []mark {
+func composeMarks(known *[unicode.MaxRune + 1]bool, text []reordered) []reordered {
 	out := text[:0]
 	starter := -1 // in out
 	last := uint8(0)

@@ -131,3 +131,27 @@ func TestOracleSmolLM2(t *testing.T) {
 func TestOracleTinyStories(t *testing.T) {
 	compare(t, filepath.Join(oracle.TinyStories(t), "tokenizer.json"), oracleTexts([]string{"<|im_start|>", "<|im_end|>", "<|endoftext|>"}))
 }
+
+// TestOracleModels compares the tokenizers of real models, which scripts/oracle_tokenizers.sh fetches.
+func TestOracleModels(t *testing.T) {
+	specials := map[string][]string{
+		"llama3_1": {"<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|python_tag|>"},
+		"llama2":   {"<s>", "</s>", "<unk>"},
+		"qwen3":    {"<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>"},
+		"gemma3":   {"<bos>", "<start_of_turn>", "<end_of_turn>", "<unused42>", "\n\n\n", "\t\t", "</table>"},
+	}
+	for name, list := range specials {
+		t.Run(name, func(t *testing.T) {
+			dir := os.Getenv("MLXBUILD_ORACLE_TOKENIZERS")
+			path := filepath.Join(dir, name, "tokenizer.json")
+			if _, err := os.Stat(path); dir == "" || err != nil {
+				skip := t.Skip
+				if os.Getenv("MLXBUILD_TEST_MUST_RUN") != "" {
+					skip = t.Fatal
+				}
+				skip("MLXBUILD_ORACLE_TOKENIZERS names no folder with " + name + "/tokenizer.json (scripts/oracle_tokenizers.sh makes one)")
+			}
+			compare(t, path, oracleTexts(list))
+		})
+	}
+}

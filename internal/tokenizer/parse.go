@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -245,9 +246,14 @@ func (v *vocabulary) index(m *bpe) {
 	}
 }
 
+// mark stands for a blank in SentencePiece vocabularies.
+const mark = "▁"
+
 // rank makes the table of merges.
 func (p *parser) rank(m *bpe) error {
 	m.merges = newMergeTable(len(p.merges))
+	_, marked := m.ids[mark]
+	m.cuts = marked && !m.ignoreMerges && m.prefix == "" && m.suffix == ""
 	text := string(p.arena)
 	for rank, t := range p.merges {
 		a, b := text[t.start:t.middle], text[t.middle:t.end]
@@ -268,6 +274,7 @@ func (p *parser) rank(m *bpe) error {
 			return fmt.Errorf("tokenizer.json: merge %d makes %q, which is not in the vocabulary", rank, joined)
 		}
 		m.merges.set(left, right, newPair(rank, int(id)))
+		m.cuts = m.cuts && (!strings.HasPrefix(b, mark) || strings.HasSuffix(a, mark))
 	}
 	return nil
 }

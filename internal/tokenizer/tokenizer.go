@@ -137,7 +137,7 @@ func (t *Tokenizer) encoder() *encoder {
 	}
 	e := &encoder{t: t}
 	e.chain = make([]func(string, bool), len(t.steps)+1)
-	e.chain[len(t.steps)] = func(word string, _ bool) { e.word(word) }
+	e.chain[len(t.steps)] = func(word string, _ bool) { e.words(word) }
 	for i, s := range t.steps {
 		e.chain[i] = func(piece string, first bool) { s.split(piece, first, e.chain[i+1]) }
 	}
@@ -177,6 +177,27 @@ func (e *encoder) encode(text string) error {
 		}, token)
 	}, token)
 	return e.err
+}
+
+// words encodes a word in as many parts as the model allows.
+func (e *encoder) words(word string) {
+	if e.t.raw || !e.t.model.cuts {
+		e.word(word)
+		return
+	}
+	for start := 0; start < len(word); {
+		end := start
+		for end < len(word) && strings.HasPrefix(word[end:], mark) {
+			end += len(mark)
+		}
+		if i := strings.Index(word[end:], mark); i >= 0 {
+			end += i
+		} else {
+			end = len(word)
+		}
+		e.word(word[start:end])
+		start = end
+	}
 }
 
 // word encodes one word.
