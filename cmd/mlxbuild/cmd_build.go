@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/planner"
+)
+
+type buildCmd struct {
+	Args      []string `arg:"" optional:"" sep:"none" name:"recipe-or-selector" help:"Recipe files (.yaml; default mlxbuild.yaml) and selectors: a glob over targets ('smollm2/*') or key=value (bits=4,model=smollm2)."`
+	DryRun    bool     `short:"n" help:"Only show what would be done, like plan."`
+	KeepGoing bool     `short:"k" help:"After a failure go on with what does not need it."`
+	Jobs      int      `short:"j" default:"2" placeholder:"N" help:"Steps that run together; each uses every core (default 2)."`
+	Force     bool     `help:"Replace output folders that mlxbuild did not make."`
+}
+
+// Help is shown by --help.
+func (buildCmd) Help() string {
+	return `Examples:
+
+  mlxbuild build                         everything in mlxbuild.yaml
+  mlxbuild build recipes/quickstart.yaml one recipe
+  mlxbuild build 'smollm2/*' bits=4      some targets: every one of smollm2, and all with 4 bits
+
+A second run does nothing. After a change only what it touches is made again, down to the tensor.
+Outputs go to build/ beside the recipe; Ctrl-C leaves what was finished, and the next run goes on.
+
+Exit codes: ` + exitHelp()
+}
+
+func (b buildCmd) Run(a *app) error {
+	if b.DryRun {
+		return planCmd{Args: b.Args}.Run(a)
+	}
+	p, err := a.open(b.Args)
+	if err != nil {
+		return err
+	}
+	defer p.cache.Close()
+	outcomes, err := a.build(p, executor.Options{Jobs: b.Jobs, KeepGoing: b.KeepGoing, Force: b.Force})
+	if err != nil {
+		return err
+	}
+	return a.collect(p, outcomes)
+}
+
+// build runs what was asked for and tells about it.
+func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) {
+	started := time.Now()
+	l := newListener(a, p.graph)
+	o.Cache, o.Version, o.Machine = p.cache, version(), machine()
+	o.Memory = availableMemory()
+	o.Events, o.Prepared = l.event, l.prepared
+	outcomes, err := executor.Run(a.ctx, p.graph, p.want, o)
+	l.finish()
+	failed := l.failures(outcomes)
+	switch {
+	case errors.Is(err, executor.ErrInterrupted):
+		a.summary(p, outcomes, started)
+		return outcomes, &fault{code: exitInterrupted, msg: "interrupted", hints: []string{"what was finished is kept; run the same command to go on"}}
+	case err != nil:
+		return outcomes, err
+	}
+	a.summary(p, outcomes, started)
+	if failed != nil {
+		return outcomes, failed
+	}
+	return outcomes, nil
+}
+
+// summary is the last line of a build.
+func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time) {
+	if a.json || a.quiet {
+		return
+	}
+	count := map[executor.State]int{}
+	for id, o := range outcomes {
+		if p.graph.Steps[id].Source == nil {
+			count[o.State]++
+		}
+	}
+	if count[executor.Done]+count[executor.Restored]+count[executor.Failed]+count[executor.Skipped] == 0 {
+		a.term.Line("nothing to do: %s up to date", planner.Count(len(p.want), "step is", "steps are"))
+		return
+	}
+	var parts []string
+	for _, s := range []struct {
+		state executor.State
+		word  string
+	}{{executor.Done, "made"}, {executor.Restored, "taken from the cache"}, {executor.UpToDate, "up to date"}, {executor.Failed, "failed"}, {executor.Skipped, "skipped"}} {
+		if count[s.state] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count[s.state], s.word))
+		}
+	}
+	a.term.Line("%s in %s%s", strings.Join(parts, ", "), seconds(time.Since(started).Seconds()), linkPhrase(outcomes))
+}
+
+func seconds(s float64) string {
+	switch {
+	case s < 0.1:
+		return fmt.Sprintf("%.0f ms", s*1000)
+	case s < 60:
+		return fmt.Sprintf("%.1f s", s)
+	}
+	return fmt.Sprintf("%dm%02ds", int(s)/60, int(s)%60)
+}
+
+// linkPhrase says how weights were put in place, because a copy takes the room twice.
+func linkPhrase(outcomes []executor.Outcome) string {
+	copies := 0
+	for _, o := range outcomes {
+		copies += o.WeightCopies
+	}
+	if copies == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s copied, as this file system can link neither way", planner.Count(copies, "weight file was", "weight files were"))
+}
+
+// shortPath is a path as a person would type it here.
+func shortPath(path string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(rel, "..") {
+			return rel
+		}
+	}
+	return path
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/planner"
+	"github.com/mlxbuild/mlxbuild/spec"
+)
+
+// Exit codes. The table is a contract with scripts and CI; docs and --help print it from here.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitBadInput    = 3
+	exitExpectation = 4
+	exitMissing     = 5
+	exitNoisy       = 6
+	exitLock        = 7
+	exitWork        = 10
+	exitInterrupted = 130
+)
+
+var exitCodes = []struct {
+	Code    int
+	Meaning string
+}{
+	{exitOK, "done, or nothing to do"},
+	{exitFailed, "a step failed"},
+	{exitUsage, "the command line is wrong"},
+	{exitBadInput, "a recipe or a model is wrong"},
+	{exitExpectation, "an expectation was missed"},
+	{exitMissing, "a runtime or tool is missing"},
+	{exitNoisy, "a benchmark was too noisy to judge (with --strict)"},
+	{exitLock, "the lock is out of date (with --locked)"},
+	{exitWork, "plan --check found work"},
+	{exitInterrupted, "interrupted"},
+}
+
+// fault is an error that carries its exit code and what to do.
+type fault struct {
+	code  int
+	msg   string
+	hints []string
+}
+
+func (f *fault) Error() string { return f.msg }
+
+// exitCode of an error.
+func exitCode(err error) int {
+	var f *fault
+	var diags spec.Diags
+	var selector *planner.SelectorError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, executor.ErrInterrupted):
+		return exitInterrupted
+	case errors.As(err, &f):
+		return f.code
+	case errors.As(err, &selector):
+		return exitUsage
+	case errors.As(err, &diags):
+		return exitBadInput
+	}
+	return exitFailed
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/term"
+	"github.com/mlxbuild/mlxbuild/spec"
+)
+
+// The voice of the program. Answers go to standard output; everything said on the way goes to standard error. An error says what is wrong, then where, then
+// `hint:` with what to do; no capitals, no full stop. Problems of a recipe begin with file:line:col, so that editors find them.
+
+// sayError prints an error with its hints.
+func (a *app) sayError(err error) {
+	var diags spec.Diags
+	if errors.As(err, &diags) {
+		a.sayDiags(diags)
+		return
+	}
+	a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), err.Error())
+	for _, h := range hintsOf(err) {
+		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
+	}
+}
+
+func hintsOf(err error) []string {
+	var f *fault
+	if errors.As(err, &f) {
+		return f.hints
+	}
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		return []string{h.Hint()}
+	}
+	return nil
+}
+
+// sayDiags prints problems of recipes and models. Those of a recipe made in memory have no position that a person could open.
+func (a *app) sayDiags(diags spec.Diags) {
+	for _, d := range diags {
+		if d.Pos.File == memoryRecipe {
+			d.Pos, d.Line = spec.Pos{}, ""
+		}
+		label := a.term.Paint(term.Red, "error:")
+		if d.Warning {
+			label = a.term.Paint(term.Yellow, "warning:")
+		}
+		text := strings.TrimRight(d.Render(), "\n")
+		if d.Pos.File == "" || d.Warning {
+			text = label + " " + text
+		}
+		a.term.Line("%s", text)
+		if a.github && d.Pos.File != "" {
+			fmt.Fprintf(a.stdout, "::error file=%s,line=%d,col=%d::%s\n", d.Pos.File, d.Pos.Line, d.Pos.Col, githubEscape(d.Msg))
+		}
+	}
+}
+
+func githubEscape(s string) string {
+	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+}
+
+// printJSON prints one document.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// table prints rows in columns as wide as their widest cell; the last column is free. Columns named in right are aligned to the right.
+func table(w io.Writer, rows [][]string, right ...int) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	for _, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+			if isIn(right, i) {
+				cell = pad + cell
+			} else if i < len(row)-1 {
+				cell += pad
+			}
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			b.WriteString(cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+func isIn(list []int, n int) bool {
+	for _, e := range list {
+		if e == n {
+			return true
+		}
+	}
+	return false
+}

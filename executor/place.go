@@ -1,0 +1,184 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+)
+
+// Provenance says where an output folder came from. It lies beside the folder, is input to nothing, and is how mlxbuild knows the folder for its own.
+type Provenance struct {
+	Format   int               `json:"format"`
+	Target   string            `json:"target"`
+	Recipe   string            `json:"recipe"` // file name, in the folder that build/ is in
+	Key      cache.Digest      `json:"key"`
+	Tree     cache.Digest      `json:"tree"`
+	Origin   map[string]string `json:"origin,omitempty"`
+	Placed   time.Time         `json:"placed"`
+	Host     string            `json:"host"`
+	Mlxbuild string            `json:"mlxbuild"`
+}
+
+// ProvenanceFile of an output folder.
+func ProvenanceFile(folder string) string { return folder + ".provenance.json" }
+
+// ReadProvenance of an output folder; nil when there is none that can be read.
+func ReadProvenance(folder string) *Provenance {
+	data, err := os.ReadFile(ProvenanceFile(folder))
+	if err != nil || len(data) > 1<<20 {
+		return nil
+	}
+	var p Provenance
+	if json.Unmarshal(data, &p) != nil || p.Format != 1 {
+		return nil
+	}
+	return &p
+}
+
+// ForeignFolderError is an output folder that mlxbuild may not replace.
+type ForeignFolderError struct{ Folder, What string }
+
+func (e *ForeignFolderError) Error() string { return e.Folder + " " + e.What }
+
+// Hint says how to go on.
+func (e *ForeignFolderError) Hint() string {
+	return "move it away, choose another name, or replace it with --force"
+}
+
+// mayReplace reports whether what lies at the output folder's place may be replaced: nothing, or what mlxbuild made for this target.
+func (w worker) mayReplace(folder string) error {
+	s := w.run.graph.Steps[w.id]
+	info, err := os.Lstat(folder)
+	if errors.Is(err, fs.ErrNotExist) || w.run.o.Force {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &ForeignFolderError{folder, "is in the way: it is a file, not a folder that mlxbuild made"}
+	}
+	p := ReadProvenance(folder)
+	if p == nil || p.Target != s.Target {
+		if empty(folder) {
+			return nil
+		}
+		return &ForeignFolderError{folder, "exists, and mlxbuild did not make it for this target"}
+	}
+	if here := filepath.Base(s.Recipe); p.Recipe != here && p.Recipe != "" && p.Key != w.run.steps[w.id].Key {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(w.buildDir()), p.Recipe)); err == nil {
+			return &ForeignFolderError{folder, fmt.Sprintf("belongs to target %s of %s, which %s makes in another way", s.Target, p.Recipe, here)}
+		}
+	}
+	return nil
+}
+
+func empty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
+}
+
+// link puts a record's outputs into the step's folder: built beside it and renamed, so that the folder is always a whole one. Weights are links into the
+// cache, everything else is a copy that its owner may edit. It returns how many weight files had to be copied.
+func (w worker) link(ctx context.Context, rec *cache.Record) (copies int, err error) {
+	folder := w.run.graph.Steps[w.id].Folder
+	release, err := w.run.o.Cache.Lock(ctx, cache.SumBytes([]byte("folder\n"+folder)), func(string) {})
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	if err := w.mayReplace(folder); err != nil {
+		return 0, err
+	}
+	parent := filepath.Dir(folder)
+	if err := w.openBuildDir(parent); err != nil {
+		return 0, err
+	}
+	next, old := filepath.Join(parent, "."+filepath.Base(folder)+".next"), filepath.Join(parent, "."+filepath.Base(folder)+".old")
+	for _, stale := range []string{next, old} { // left by a run that was killed here; the lock says it is nobody's
+		if err := os.RemoveAll(stale); err != nil {
+			return 0, err
+		}
+	}
+	defer os.RemoveAll(next)
+	for _, o := range rec.Outputs {
+		if err := ctx.Err(); err != nil {
+			return copies, err
+		}
+		kind, err := w.linkOne(o, filepath.Join(next, filepath.FromSlash(o.Path)))
+		if err != nil {
+			return copies, err
+		}
+		if kind == "copy" && isWeights(o.Path) {
+			copies++
+		}
+	}
+	return copies, w.swap(rec, folder, next, old)
+}
+
+func (w worker) linkOne(o cache.Output, dst string) (cache.LinkKind, error) {
+	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+		return "", err
+	}
+	return w.run.o.Cache.Place(o.Digest, dst, !isWeights(o.Path))
+}
+
+func isWeights(path string) bool { return strings.HasSuffix(path, ".safetensors") }
+
+// swap makes next the folder. The provenance goes first: at any instant it names the folder that is there as mlxbuild's own.
+func (w worker) swap(rec *cache.Record, folder, next, old string) error {
+	if err := w.writeProvenance(rec, folder); err != nil {
+		return err
+	}
+	err := os.Rename(folder, old)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(next, folder); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(filepath.Dir(folder)); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+func (w worker) writeProvenance(rec *cache.Record, folder string) error {
+	s := w.run.graph.Steps[w.id]
+	p := Provenance{Format: 1, Target: s.Target, Recipe: filepath.Base(s.Recipe), Key: rec.Key, Tree: rec.Tree, Origin: s.Origin,
+		Placed: time.Now().UTC().Truncate(time.Second), Host: hostname(), Mlxbuild: w.run.o.Version}
+	if s.Pos.File == "" {
+		p.Recipe = ""
+	}
+	data, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(ProvenanceFile(folder), append(data, '\n'), 0o644)
+}
+
+// openBuildDir makes the folder that outputs go to, and keeps a recipe's build folder out of git.
+func (w worker) openBuildDir(parent string) error {
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	build := w.buildDir()
+	rel, err := filepath.Rel(build, parent)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return nil // a folder the user named; not ours to mark
+	}
+	ignore := filepath.Join(build, ".gitignore")
+	if _, err := os.Lstat(ignore); err == nil {
+		return nil
+	}
+	return atomicfile.Write(ignore, []byte("*\n"), 0o644)
+}
