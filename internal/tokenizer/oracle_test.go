@@ -11,18 +11,20 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
-// encodeScript prints, for each text of a JSON file, [ids, ids with special tokens, text again, text again without special tokens] by Hugging Face.
+// encodeScript reads [texts, lists of ids] and prints by Hugging Face, for each text, [ids, ids with special tokens, text again, text again without special
+// tokens], and for each list, [text, text without special tokens].
 const encodeScript = `
 import json, sys
 from tokenizers import Tokenizer
 t = Tokenizer.from_file(sys.argv[1])
 t.no_truncation(); t.no_padding()
-texts = json.load(open(sys.argv[2], encoding="utf-8"))
+texts, lists = json.load(open(sys.argv[2], encoding="utf-8"))
 out = []
 for s in texts:
     plain, special = t.encode(s, add_special_tokens=False).ids, t.encode(s).ids
     out.append([plain, special, t.decode(special, skip_special_tokens=False), t.decode(special, skip_special_tokens=True)])
-json.dump(out, sys.stdout)
+decoded = [[t.decode(ids, skip_special_tokens=False), t.decode(ids, skip_special_tokens=True)] for ids in lists]
+json.dump([out, decoded], sys.stdout)
 `
 
 // wanted is what the oracle says about one text.
@@ -35,23 +37,25 @@ func (w *wanted) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, &[]any{&w.plain, &w.special, &w.text, &w.skipped})
 }
 
-// compare runs texts through both tokenizers and reports the first differences.
+// compare runs texts, and random ids, through both tokenizers and reports the first differences.
 func compare(t *testing.T, file string, texts []string) {
 	t.Helper()
-	list, err := json.Marshal(texts)
+	tok, err := Load(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := randomIDs(tok)
+	data, err := json.Marshal([]any{texts, lists})
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "texts.json")
-	if err := os.WriteFile(path, list, 0o644); err != nil {
+	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var want []wanted
-	if err := json.Unmarshal(oracle.Run(t, encodeScript, file, path), &want); err != nil {
-		t.Fatal(err)
-	}
-	tok, err := Load(filepath.Dir(file))
-	if err != nil {
+	var decoded [][2]string
+	if err := json.Unmarshal(oracle.Run(t, encodeScript, file, path), &[]any{&want, &decoded}); err != nil {
 		t.Fatal(err)
 	}
 	wrong := 0
@@ -62,7 +66,33 @@ func compare(t *testing.T, file string, texts []string) {
 			}
 		}
 	}
-	t.Logf("%d of %d texts equal", len(texts)-wrong, len(texts))
+	for i, ids := range lists {
+		for skip, want := range decoded[i] {
+			if got := tok.Decode(ids, skip == 1); got != want {
+				t.Errorf("decode %v, skipping special tokens: %v\n got %q\nwant %q", ids, skip == 1, got, want)
+			}
+		}
+		if got := stream(t, tok, ids); got != decoded[i][0] {
+			t.Errorf("stream %v\n got %q\nwant %q", ids, got, decoded[i][0])
+		}
+	}
+	t.Logf("%d of %d texts equal, and %d lists of ids", len(texts)-wrong, len(texts), len(lists))
+}
+
+// randomIDs are lists of ids that no text would give: half of them of the ids under 300, where byte tokens are.
+func randomIDs(tok *Tokenizer) [][]int32 {
+	rng := rand.New(rand.NewPCG(9, 10))
+	lists := [][]int32{{}, {int32(tok.VocabSize())}}
+	for i := range 400 {
+		ids := make([]int32, 1+rng.IntN(14))
+		for k := range ids {
+			if ids[k] = rng.Int32N(int32(tok.VocabSize())); i%2 == 0 {
+				ids[k] = rng.Int32N(min(300, int32(tok.VocabSize())))
+			}
+		}
+		lists = append(lists, ids)
+	}
+	return lists
 }
 
 func same(t *testing.T, tok *Tokenizer, text string, want wanted) bool {

@@ -342,7 +342,7 @@ func (t *Tokenizer) enter(a *addedToken) error {
 	if pattern == "" || !set.add(pattern, a) {
 		return fmt.Errorf("tokenizer.json: added token %q: empty, or the same as another, once it is normalized", a.content)
 	}
-	t.texts[a.id], t.known[a.id] = a.content, true
+	t.texts[a.id], t.known[a.id] = pattern, true // Hugging Face 0.23 decodes a token to what it looks for
 	return nil
 }
 

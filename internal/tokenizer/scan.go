@@ -11,26 +11,24 @@ const spaceTail = `\s+(?!\S)|\s+`
 // gpt2Pattern is the pattern inside the ByteLevel pre-tokenizer (openai/gpt-2 src/encoder.py).
 const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|` + spaceTail
 
-// scannerOf finds the scanner written for a pattern of a Split pre-tokenizer. Patterns that differ only in how the English contractions are spelled, or in
-// [\r\n] against [\r\n]+ behind the greedy \s*, match the same text.
+// scannerOf finds the scanner written for a pattern of a Split pre-tokenizer. Patterns that differ only in how the English contractions are spelled, in
+// possessive quantifiers where nothing could be given back, or in [\r\n] against [\r\n]+ behind the greedy \s*, match the same text.
 func scannerOf(pattern string) (scanner, bool) {
 	if pattern == gpt2Pattern {
 		return scanGPT2, true
 	}
-	for _, contractions := range []string{`(?i:'s|'t|'re|'ve|'m|'ll|'d)|`, `'(?i:[sdmt]|ll|ve|re)|`} {
-		body, ok := strings.CutPrefix(pattern, contractions)
-		if !ok {
-			continue
+	const short = `(?i:'s|'t|'re|'ve|'m|'ll|'d)`
+	const upper, lower = `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
+	pattern = strings.NewReplacer(`'(?i:[sdmt]|ll|ve|re)`, short, `?+\p{L}`, `?\p{L}`, `]++[\r\n`, `]+[\r\n`, `\s*[\r\n]|`, `\s*[\r\n]+|`).Replace(pattern)
+	for digits, number := range map[int]string{1: `\p{N}`, 2: `\p{N}{1,2}`, 3: `\p{N}{1,3}`} {
+		tail := `\s*[\r\n]+|` + spaceTail
+		if pattern == short+`|[^\r\n\p{L}\p{N}]?\p{L}+|`+number+`| ?[^\s\p{L}\p{N}]+[\r\n]*|`+tail {
+			return scanGPT4(digits), true
 		}
-		for digits, p := range map[int]string{1: `\p{N}`, 2: `\p{N}{1,2}`, 3: `\p{N}{1,3}`} {
-			for _, word := range []string{`[^\r\n\p{L}\p{N}]?\p{L}+|`, `[^\r\n\p{L}\p{N}]?+\p{L}+|`} {
-				for _, mark := range []string{` ?[^\s\p{L}\p{N}]+[\r\n]*|`, ` ?[^\s\p{L}\p{N}]++[\r\n]*|`} {
-					for _, line := range []string{`\s*[\r\n]+|`, `\s*[\r\n]|`} {
-						if body == word+p+`|`+mark+line+spaceTail {
-							return scanGPT4(digits), true
-						}
-					}
-				}
+		for _, end := range []string{"", short + "?"} {
+			words := `[^\r\n\p{L}\p{N}]?` + upper + `*` + lower + `+` + end + `|[^\r\n\p{L}\p{N}]?` + upper + `+` + lower + `*` + end
+			if pattern == words+`|`+number+`| ?[^\s\p{L}\p{N}]+[\r\n/]*|`+tail {
+				return scanCased(digits, end != ""), true
 			}
 		}
 	}
@@ -127,6 +125,90 @@ func scanGPT4(digits int) scanner {
 		}
 		return spacesByLine(t, s, i, n)
 	}
+}
+
+// scanCased matches the pattern of o200k (GPT-4o, Llama 4) and, with digits 1 and no contractions, Tekken (Mistral): a word ends where capitals begin again.
+func scanCased(digits int, contractions bool) scanner {
+	return func(t *[classPage]class, s string, i int) int {
+		c, n := classOf(t, s, i)
+		if c.number() {
+			return numbers(t, s, i+n, digits-1)
+		}
+		prefix := !c.letter() && s[i] != '\r' && s[i] != '\n'
+		for _, word := range [2]func(*[classPage]class, string, int) int{lowerWord, upperWord} {
+			end := -1
+			if prefix {
+				end = word(t, s, i+n)
+			}
+			if end < 0 {
+				end = word(t, s, i)
+			}
+			if end < 0 {
+				continue
+			}
+			if contractions && end < len(s) && s[end] == '\'' {
+				if k := contractionFold(s[end+1:]); k > 0 {
+					end += 1 + k
+				}
+			}
+			return end
+		}
+		j := i
+		if s[i] == ' ' && i+1 < len(s) {
+			if next, _ := classOf(t, s, i+1); next.rest() {
+				c, j = next, i+1
+			}
+		}
+		if c.rest() {
+			j = rest(t, s, j)
+			for j < len(s) && (s[j] == '\r' || s[j] == '\n' || s[j] == '/') {
+				j++
+			}
+			return j
+		}
+		return spacesByLine(t, s, i, n)
+	}
+}
+
+// upperEnd returns the end of the run of Lu, Lt, Lm, Lo and M at i, and the end of the last character in it that is not a capital, -1 if there is none.
+func upperEnd(t *[classPage]class, s string, i int) (end, shared int) {
+	shared = -1
+	for i < len(s) {
+		c, n := classOf(t, s, i)
+		if c == classLower || !c.letter() && c != classMark {
+			break
+		}
+		if i += n; c != classUpper && c != classTitle {
+			shared = i
+		}
+	}
+	return i, shared
+}
+
+// lowerWord matches [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ and returns its end, -1 if it does not match. The first part takes all it can and
+// gives back what the second needs.
+func lowerWord(t *[classPage]class, s string, i int) int {
+	i, shared := upperEnd(t, s, i)
+	start := i
+	for i < len(s) {
+		c, n := classOf(t, s, i)
+		if c != classLower && c != classModifier && c != classLetterOther && c != classMark {
+			break
+		}
+		i += n
+	}
+	if i == start {
+		return shared
+	}
+	return i
+}
+
+// upperWord matches [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]* where lowerWord does not.
+func upperWord(t *[classPage]class, s string, i int) int {
+	if end, _ := upperEnd(t, s, i); end > i {
+		return end
+	}
+	return -1
 }
 
 func letters(t *[classPage]class, s string, i int) int {
