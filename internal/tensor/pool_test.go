@@ -1,0 +1,85 @@
+package tensor
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestPoolRunsEachWorkerOnce(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, workers := range []int{1, 2, 3, 8} {
+		p := NewPool(workers)
+		counts := make([]atomic.Int64, workers)
+		work := func(w int) { counts[w].Add(1) }
+		const rounds = 300
+		for i := range rounds {
+			if i%100 == 50 {
+				time.Sleep(2 * time.Millisecond) // long enough for workers to fall asleep
+			}
+			p.Run(work)
+		}
+		p.Close()
+		for w := range counts {
+			if n := counts[w].Load(); n != rounds {
+				t.Errorf("worker %d of %d ran %d times, not %d", w, workers, n, rounds)
+			}
+		}
+	}
+}
+
+func TestPoolWorksOnOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	p := NewPool(4)
+	defer p.Close()
+	var n atomic.Int64
+	for range 50 {
+		p.Run(func(int) { n.Add(1) })
+	}
+	if n.Load() != 200 {
+		t.Errorf("%d pieces of work ran, not 200", n.Load())
+	}
+}
+
+func TestPoolAllocatesNothing(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	var n [2]int
+	work := func(w int) { n[w]++ }
+	if got := testing.AllocsPerRun(100, func() { p.Run(work) }); got != 0 {
+		t.Errorf("a run allocates %v times", got)
+	}
+}
+
+func TestShareCoversEverythingOnce(t *testing.T) {
+	for _, workers := range []int{1, 2, 3, 7} {
+		p := &Pool{workers: workers}
+		for n := range 50 {
+			for _, unit := range []int{1, 8, 16} {
+				at := 0
+				for w := range workers {
+					lo, hi := p.Share(w, n, unit)
+					if lo != at && lo < hi || hi < lo || lo%unit != 0 && lo != n {
+						t.Fatalf("worker %d of %d gets %d to %d of %d in units of %d", w, workers, lo, hi, n, unit)
+					}
+					at = hi
+				}
+				if at != n {
+					t.Fatalf("%d workers share %d of %d", workers, at, n)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkPoolRun(b *testing.B) {
+	p := NewPool(runtime.GOMAXPROCS(0))
+	defer p.Close()
+	work := func(int) {}
+	for b.Loop() {
+		p.Run(work)
+	}
+}
