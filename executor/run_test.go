@@ -38,6 +38,7 @@ type fake struct {
 	fail    error
 	running func(ctx context.Context) // called while it runs
 	source  string                    // content of a source; "" for steps
+	pool    string
 }
 
 func newWorld(t *testing.T, steps ...fake) *world {
@@ -70,7 +71,7 @@ func (w *world) Name() string { return "fake" }
 
 func (w *world) Plan(b step.Builder) spec.Diags {
 	for _, f := range w.steps {
-		s := step.Step{Kind: "fake", Name: "fake " + f.name, Target: f.name, Pool: step.PoolCPU, Out: b.Artifact(f.name)}
+		s := step.Step{Kind: "fake", Name: "fake " + f.name, Target: f.name, Pool: f.pool, Out: b.Artifact(f.name)}
 		for _, n := range f.needs {
 			s.Ins = append(s.Ins, step.In{Role: n, Artifact: b.Artifact(n)})
 		}
@@ -109,7 +110,9 @@ func (a *fakeAction) Key(k *cache.KeyWriter) {
 	k.Code("fake/1")
 	k.Param("param", a.f.param)
 }
-func (a *fakeAction) Prepare() (*step.Forecast, error) { return &step.Forecast{Summary: a.f.param}, nil }
+func (a *fakeAction) Prepare() (*step.Forecast, error) {
+	return &step.Forecast{Summary: a.f.param}, nil
+}
 
 func (w *world) note(name string) {
 	w.mu.Lock()
@@ -335,26 +338,32 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-func TestDeviceRunsAlone(t *testing.T) {
+func TestPools(t *testing.T) {
 	var mu sync.Mutex
-	now, most := 0, 0
-	count := func(context.Context) {
-		mu.Lock()
-		now++
-		most = max(most, now)
-		mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
-		mu.Lock()
-		now--
-		mu.Unlock()
+	now, most, beside := 0, 0, 0
+	count := func(device bool) func(context.Context) {
+		return func(context.Context) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			time.Sleep(5 * time.Millisecond)
+			mu.Lock()
+			if device {
+				beside = max(beside, now-1)
+			}
+			now--
+			mu.Unlock()
+		}
 	}
 	var steps []fake
 	for i := range 8 {
-		steps = append(steps, fake{name: fmt.Sprint("s", i), param: "1", running: count})
+		steps = append(steps, fake{name: fmt.Sprint("s", i), param: fmt.Sprint(i), running: count(false)})
 	}
+	steps = append(steps, fake{name: "dev", param: "dev", pool: step.PoolDevice, running: count(true)})
 	w := newWorld(t, steps...)
-	if _, _, err := w.build(executor.Options{Jobs: 3}); err != nil || most < 2 || most > 3 {
-		t.Fatalf("%d steps ran together, %v", most, err)
+	if _, _, err := w.build(executor.Options{Jobs: 3}); err != nil || most < 2 || most > 3 || beside != 0 {
+		t.Fatalf("%d steps ran together with 3 jobs, %d beside the one of the device, %v", most, beside, err)
 	}
 }
 
