@@ -45,7 +45,7 @@ for job in json.load(open(sys.argv[1])):
         def predicate(path, module, rules=rules):
             for r in rules:
                 if r["contains"] in path.split("."):
-                    return r["settings"] if r["settings"] else False
+                    return {k: r["settings"][k] for k in ("group_size", "bits", "mode")} if r["settings"] else False
             return True
         args["quant_predicate"] = predicate
     with contextlib.redirect_stdout(io.StringIO()):
