@@ -166,7 +166,8 @@ func wordAfter(s string) bool {
 	return n > 0 && isWord(r)
 }
 
-// isWord is \w of Rust's regex: letters, marks, decimal digits, connecting punctuation, joiners.
+// isWord is \w of Rust's regex: letters, marks, numbers but those of category No, connecting punctuation, joiners, and what else counts as alphabetic.
 func isWord(r rune) bool {
-	return unicode.In(r, unicode.L, unicode.Nl, unicode.Other_Alphabetic, unicode.M, unicode.Nd, unicode.Pc, unicode.Join_Control)
+	c := classOfRune(classTable(), r)
+	return c.letter() || c == classMark || c.number() && !unicode.Is(unicode.No, r) || unicode.In(r, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control)
 }

@@ -124,19 +124,7 @@ func translateProperty(b *strings.Builder, p string, inClass bool) (int, error) 
 	if end < 0 || !strings.HasPrefix(p[1:], "{") {
 		return 0, fmt.Errorf(`\%c without {…}`, p[0])
 	}
-	name := p[2:end]
-	in, ok := map[string]func(class) bool{
-		"L":  class.letter,
-		"N":  class.number,
-		"Lu": func(c class) bool { return c == classUpper },
-		"Ll": func(c class) bool { return c == classLower },
-		"Lt": func(c class) bool { return c == classTitle },
-		"Lm": func(c class) bool { return c == classModifier },
-		"Lo": func(c class) bool { return c == classLetterOther },
-		"M":  func(c class) bool { return c == classMark },
-		"P":  func(c class) bool { return c == classPunct },
-		"S":  func(c class) bool { return c == classSymbol },
-	}[name]
+	in, ok := propertyClasses()[p[2:end]]
 	if !ok || p[0] == 'P' && inClass {
 		return 0, fmt.Errorf(`\%s`, p[:end+1])
 	}
@@ -156,4 +144,20 @@ func translateProperty(b *strings.Builder, p string, inClass bool) (int, error) 
 		b.WriteByte(']')
 	}
 	return end + 1, nil
+}
+
+// propertyClasses are the properties of characters that patterns may name.
+func propertyClasses() map[string]func(class) bool {
+	return map[string]func(class) bool{
+		"L":  class.letter,
+		"N":  class.number,
+		"Lu": func(c class) bool { return c == classUpper },
+		"Ll": func(c class) bool { return c == classLower },
+		"Lt": func(c class) bool { return c == classTitle },
+		"Lm": func(c class) bool { return c == classModifier },
+		"Lo": func(c class) bool { return c == classLetterOther },
+		"M":  func(c class) bool { return c == classMark },
+		"P":  func(c class) bool { return c == classPunct },
+		"S":  func(c class) bool { return c == classSymbol },
+	}
 }

@@ -125,7 +125,7 @@ func same(t *testing.T, tok *Tokenizer, text string, want wanted) bool {
 }
 
 // stream decodes id by id and checks that no part ends inside a character.
-func stream(t *testing.T, tok *Tokenizer, ids []int32) string {
+func stream(t testing.TB, tok *Tokenizer, ids []int32) string {
 	s := tok.Stream(false)
 	var b strings.Builder
 	for _, id := range ids {

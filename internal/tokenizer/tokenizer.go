@@ -144,23 +144,20 @@ func (t *Tokenizer) encoder() *encoder {
 	return e
 }
 
-// maxIdle bounds the encoders that are kept, each with a cache.
-const maxIdle = 16
+const (
+	maxIdle    = 16      // encoders that are kept, each with a cache
+	maxScratch = 1 << 16 // ids of the longest word whose buffers are kept
+)
 
 func (t *Tokenizer) release(e *encoder) {
 	e.out, e.err = nil, nil
-	e.work.shrink()
+	if cap(e.scratch) > maxScratch {
+		e.scratch, e.work = nil, workspace{} // one huge word made them huge
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.idle) < maxIdle {
 		t.idle = append(t.idle, e)
-	}
-}
-
-// shrink drops buffers that one huge word has made huge.
-func (w *workspace) shrink() {
-	if cap(w.heap) > 1<<16 || cap(w.next) > 1<<16 {
-		*w = workspace{}
 	}
 }
 
