@@ -58,7 +58,7 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 	o.Memory = availableMemory()
 	o.Events, o.Prepared = l.event, l.prepared
 	outcomes, err := executor.Run(a.ctx, p.graph, p.want, o)
-	l.finish()
+	l.finish(outcomes, err)
 	failed := l.failures(outcomes)
 	switch {
 	case errors.Is(err, executor.ErrInterrupted):

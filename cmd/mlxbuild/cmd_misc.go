@@ -29,7 +29,7 @@ type completionCmd struct {
 
 func (completionCmd) Help() string {
 	return `  source <(mlxbuild completion bash)                  in ~/.bashrc
-  mlxbuild completion zsh > "$${fpath[1]}/_mlxbuild"
+  mlxbuild completion zsh > _mlxbuild                 in a folder of $$fpath
   mlxbuild completion fish > ~/.config/fish/completions/mlxbuild.fish`
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/source"
+	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/planner"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -38,6 +40,19 @@ var exitCodes = []struct {
 	{exitInterrupted, "interrupted"},
 }
 
+// order says which code stands for several.
+var order = []int{exitInterrupted, exitUsage, exitBadInput, exitLock, exitMissing, exitFailed, exitExpectation, exitNoisy}
+
+// worst of two codes.
+func worst(a, b int) int {
+	for _, code := range order {
+		if a == code || b == code {
+			return code
+		}
+	}
+	return max(a, b)
+}
+
 // fault is an error that carries its exit code and what to do.
 type fault struct {
 	code  int
@@ -52,6 +67,8 @@ func exitCode(err error) int {
 	var f *fault
 	var diags spec.Diags
 	var selector *planner.SelectorError
+	var model *source.Error
+	var remote *fetch.NotYetError
 	switch {
 	case err == nil:
 		return exitOK
@@ -61,7 +78,7 @@ func exitCode(err error) int {
 		return f.code
 	case errors.As(err, &selector):
 		return exitUsage
-	case errors.As(err, &diags):
+	case errors.As(err, &diags), errors.As(err, &model), errors.As(err, &remote):
 		return exitBadInput
 	}
 	return exitFailed

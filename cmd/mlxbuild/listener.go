@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -137,14 +138,32 @@ func (l *listener) leave(name string) {
 	}
 }
 
-// finish ends the bar and the group.
-func (l *listener) finish() {
+// finish ends the bar and the group, and closes the list of events.
+func (l *listener) finish(outcomes []executor.Outcome, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.app.term.Finish()
+	if l.app.json {
+		l.write(eventJSON{V: 1, T: time.Now().UTC().Format(time.RFC3339Nano), Event: "run_end", State: endState(outcomes, err)})
+	}
 	if l.opened {
 		fmt.Fprintln(l.app.stdout, "::endgroup::")
 	}
+}
+
+func endState(outcomes []executor.Outcome, err error) string {
+	switch {
+	case errors.Is(err, executor.ErrInterrupted):
+		return "interrupted"
+	case err != nil:
+		return "refused"
+	}
+	for _, o := range outcomes {
+		if o.State == executor.Failed {
+			return "failed"
+		}
+	}
+	return "ok"
 }
 
 // failures prints why steps failed, after everything else, and returns an error that stands for them.
@@ -156,9 +175,7 @@ func (l *listener) failures(outcomes []executor.Outcome) error {
 		}
 		n++
 		s := l.graph.Steps[id]
-		if code == 0 || exitCode(o.Err) < code {
-			code = exitCode(o.Err)
-		}
+		code = worst(code, exitCode(o.Err))
 		if l.app.json {
 			continue
 		}
@@ -174,14 +191,13 @@ func (l *listener) failures(outcomes []executor.Outcome) error {
 	if n == 0 {
 		return nil
 	}
-	return &failure{code: code, n: n}
+	return failed(code, n)
 }
 
-// failure stands for steps that failed and were told about.
-type failure struct{ code, n int }
-
-func (f *failure) Error() string { return planner.Count(f.n, "step", "steps") + " failed" }
-func (f *failure) Unwrap() error { return errSaid }
+// failed stands for steps that failed and were told about.
+func failed(code, n int) error {
+	return &said{&fault{code: code, msg: planner.Count(n, "step", "steps") + " failed"}}
+}
 
 // eventJSON is one line of --json. Field names are a contract with programs: docs/json.md.
 type eventJSON struct {
