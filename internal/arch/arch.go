@@ -1,8 +1,14 @@
-// Package arch says what mlx-lm makes of a model's config.json: which parameters there are, in which order, which tensors of a checkpoint are dropped, and where a config has to be
-// repaired for mlx-lm to read it rightly. One folder below it is one architecture, named as in mlx-lm.
+// Package arch says what mlx-lm makes of a model's config.json: which parameters there are, in which order, which tensors of a checkpoint are dropped, where a config has to be repaired for
+// mlx-lm to read it rightly, and what the model computes. One folder below it is one architecture, named as in mlx-lm.
+//
+// An architecture reads a config and headers; it knows no files, no steps and no runtimes. It refuses configs that contradict themselves or name sizes that cannot be, with an error that
+// names the key.
 package arch
 
-import "github.com/mlxbuild/mlxbuild/internal/jsonx"
+import (
+	"github.com/mlxbuild/mlxbuild/internal/jsonx"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
 
 // Param is one parameter of the MLX model, unquantized.
 type Param struct {
@@ -24,10 +30,47 @@ type Repair struct {
 type Model interface {
 	// Layers is the number of transformer blocks, which override rules count.
 	Layers() int
+	// Sizes are what callers of a running model need to know.
+	Sizes() Sizes
 	// Params lists the parameters in mlx-lm's order, that of tree_flatten(model.parameters()).
 	Params() []Param
 	// Keep reports whether a tensor of the checkpoint is a parameter's; false is what mlx-lm's sanitize drops.
 	Keep(tensor string) bool
+	// Network is the model made to run on the CPU, for at most block tokens at a time. Weights has all of Params, in these shapes.
+	Network(w Weights, pool *tensor.Pool, block int) Network
+}
+
+// Sizes of a model.
+type Sizes struct {
+	Vocabulary int
+	Hidden     int
+	Positions  int // 0: config.json does not say
+}
+
+// Weights are a model's parameters, by their names.
+type Weights interface {
+	Matrix(module string) *tensor.Matrix // the weight of a Linear or Embedding
+	Vector(name string) []float32        // any other parameter
+}
+
+// Place says where a token stands: in which text, and at which position of it.
+type Place struct {
+	KV       *tensor.KV // has room for Position
+	Position int
+}
+
+// Network computes. It is not safe for concurrent use and allocates nothing after it was made, but for larger scores when a text grows by a page.
+//
+// What comes out for a token depends on the tokens before it in its text, and on nothing else: not on what is computed with it, not on the number of workers.
+type Network interface {
+	KVShape() tensor.KVShape
+	// Forward reads tokens, at most block of them, and writes what comes out of the last norm to hidden, [len(tokens), hidden size]. Tokens of one text stand in the order of their
+	// positions; the KV has what was before them, and gets theirs.
+	Forward(hidden []float32, tokens []int32, places []Place)
+	// Logits multiplies at most block rows of hidden with the output matrix, [rows, vocabulary].
+	Logits(logits, hidden []float32)
+	// Bytes of all buffers.
+	Bytes() int64
 }
 
 // Arch is one architecture.

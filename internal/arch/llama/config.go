@@ -1,8 +1,12 @@
 // Package llama is mlx-lm's llama: LLaMA and the families that mlx-lm runs through the same file.
+//
+// It reads a config as mlx_lm/models/llama.py of mlx-lm 0.32.2 does, keys that file does not know left out; hidden_act is one of them: the activation is always SiLU. It refuses sizes
+// that contradict each other, and rope_scaling of a kind that mlx-lm does not know.
 package llama
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +21,7 @@ func Arch() arch.Arch {
 		Name: "llama", ModelTypes: []string{"llama", "mistral", "iquestcoder", "xverse"}, Code: "llama/1",
 		Checked: map[string]string{
 			"llama":       "every tensor against mlx_lm.convert, logits against PyTorch, on real and random weights",
-			"mistral":     "read as mlx-lm reads it, through llama; not run on real weights",
+			"mistral":     "read as mlx-lm reads it, through llama, which attends to the whole text where PyTorch keeps to sliding_window; not run on real weights",
 			"iquestcoder": "read as mlx-lm reads it, through llama; not run on real weights",
 			"xverse":      "read as mlx-lm reads it, through llama; not run on real weights",
 		},
@@ -47,19 +51,17 @@ const (
 	maxLayers = 4096
 )
 
-// RopeTypes that mlx-lm's initialize_rope knows.
-var RopeTypes = []string{"default", "linear", "dynamic", "llama3", "yarn", "deepseek_yarn", "telechat3-yarn", "longrope", "proportional", "mrope"}
-
 // ParseConfig reads a config as mlx-lm's ModelArgs.from_dict does: keys it does not know are left out, and a missing tie_word_embeddings is true.
 func ParseConfig(c *jsonx.Object) (*Config, error) {
 	r := reader{c: c}
 	cfg := &Config{
 		HiddenSize: r.size("hidden_size", maxSize), Layer: r.size("num_hidden_layers", maxLayers), Intermediate: r.size("intermediate_size", maxSize),
 		Heads: r.size("num_attention_heads", maxSize), VocabSize: r.size("vocab_size", maxSize), RMSNormEps: r.float("rms_norm_eps", nil),
-		KVHeads: r.optionalSize("num_key_value_heads"), HeadDim: r.optionalSize("head_dim"), MaxPositions: r.optionalSize("max_position_embeddings"),
+		KVHeads: r.optionalSize("num_key_value_heads", maxSize), HeadDim: r.optionalSize("head_dim", maxSize),
+		MaxPositions: r.optionalSize("max_position_embeddings", math.MaxInt32), SlidingWindow: r.optionalSize("sliding_window", math.MaxInt32),
 		RopeTheta: r.float("rope_theta", ptr(10000.0)), RopeTraditional: r.bool("rope_traditional", false),
 		AttentionBias: r.bool("attention_bias", false), MLPBias: r.bool("mlp_bias", false), Tied: r.bool("tie_word_embeddings", true),
-		SlidingWindow: r.optionalSize("sliding_window"), RopeScaling: r.object("rope_scaling"), LayerTypes: r.strings("layer_types"),
+		RopeScaling: r.object("rope_scaling"), LayerTypes: r.strings("layer_types"),
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -67,7 +69,7 @@ func ParseConfig(c *jsonx.Object) (*Config, error) {
 	if cfg.KVHeads == 0 {
 		cfg.KVHeads = cfg.Heads
 	}
-	if cfg.HeadDim == 0 { // 0 counts as missing, as in `head_dim or hidden_size // heads`
+	if cfg.HeadDim == 0 {
 		cfg.HeadDim = cfg.HiddenSize / cfg.Heads
 	}
 	if cfg.LayerTypes == nil {
@@ -87,10 +89,12 @@ func (c *Config) check() error {
 		return bad("num_key_value_heads", "%d does not divide num_attention_heads %d", c.KVHeads, c.Heads)
 	case c.HeadDim < 2 || c.HeadDim%2 != 0:
 		return bad("head_dim", "%d is not an even number", c.HeadDim)
-	case c.Heads*c.HeadDim > maxSize:
-		return bad("num_attention_heads", "%d of %d is too much", c.Heads, c.HeadDim)
-	case !(c.RMSNormEps >= 0) || !(c.RopeTheta > 0):
-		return bad("rms_norm_eps or rope_theta", "is not a positive number")
+	case int64(c.Heads)*int64(c.HeadDim) > maxSize:
+		return bad("num_attention_heads", "%d, of a head_dim of %d, is too much", c.Heads, c.HeadDim)
+	case !(c.RMSNormEps >= 0 && c.RMSNormEps <= 1):
+		return bad("rms_norm_eps", "is not a small positive number")
+	case !(c.RopeTheta > 0 && c.RopeTheta <= 1e300):
+		return bad("rope_theta", "is not a positive number")
 	case len(c.LayerTypes) != c.Layer:
 		return bad("layer_types", "has %d entries for %d layers", len(c.LayerTypes), c.Layer)
 	}
@@ -105,48 +109,17 @@ func (c *Config) check() error {
 	if !slices.Contains(c.LayerTypes, "full_attention") {
 		return bad("layer_types", "has no full_attention, which mlx-lm's llama needs")
 	}
-	return c.checkRope()
-}
-
-// RopeType is the kind of position scaling, as mlx-lm reads it: `type`, else `rope_type`.
-func (c *Config) RopeType() string {
-	if c.RopeScaling == nil {
-		return "default"
-	}
-	for _, key := range []string{"type", "rope_type"} {
-		if t, ok := c.RopeScaling.String(key); ok && t != "" {
-			return t
-		}
-	}
-	return "default"
-}
-
-func (c *Config) checkRope() error {
-	kind := c.RopeType()
-	if !slices.Contains(RopeTypes, kind) {
-		return &arch.ConfigError{Key: "rope_scaling", What: fmt.Sprintf("is of the kind %q; mlx-lm knows %s", kind, strings.Join(RopeTypes, ", "))}
-	}
-	needs := map[string][]string{"linear": {"factor"}, "dynamic": {"factor"}, "llama3": {"factor"}, "yarn": {"factor"}, "deepseek_yarn": {"factor"}, "telechat3-yarn": {"factor"},
-		"longrope": {"original_max_position_embeddings", "short_factor", "long_factor"}, "mrope": {"mrope_section"}}
-	for _, key := range needs[kind] {
-		if _, ok := c.RopeScaling.Get(key); !ok {
-			return &arch.ConfigError{Key: "rope_scaling", What: fmt.Sprintf("of the kind %s has no %s", kind, key)}
-		}
-	}
-	if c.RopeScaling == nil {
-		return nil
-	}
-	if f, ok := c.RopeScaling.Float("factor"); ok && !(f > 0) {
-		return &arch.ConfigError{Key: "rope_scaling", What: "has a factor that is not a positive number"}
-	}
-	if kind == "dynamic" && (c.MaxPositions == 0 || c.HeadDim == 2) {
-		return &arch.ConfigError{Key: "max_position_embeddings", What: "is missing, which dynamic scaling needs"}
-	}
-	return nil
+	_, err := c.Rope()
+	return err
 }
 
 // Layers is the number of blocks.
 func (c *Config) Layers() int { return c.Layer }
+
+// Sizes of the model.
+func (c *Config) Sizes() arch.Sizes {
+	return arch.Sizes{Vocabulary: c.VocabSize, Hidden: c.HiddenSize, Positions: c.MaxPositions}
+}
 
 // Keep is sanitize of mlx_lm/models/llama.py.
 func (c *Config) Keep(tensor string) bool {
@@ -245,14 +218,15 @@ func (r *reader) size(key string, most int64) int {
 	return int(n)
 }
 
-func (r *reader) optionalSize(key string) int {
+// optionalSize is 0 for a missing key.
+func (r *reader) optionalSize(key string, most int64) int {
 	if _, ok := r.get(key); !ok {
 		return 0
 	}
-	if n, ok := r.c.Int(key); ok && n == 0 {
+	if n, ok := r.c.Int(key); ok && n == 0 && key == "head_dim" { // mlx-lm has `head_dim or hidden_size // heads`
 		return 0
 	}
-	return r.size(key, 1<<31-1)
+	return r.size(key, most)
 }
 
 func (r *reader) float(key string, def *float64) float64 {
@@ -270,16 +244,22 @@ func (r *reader) float(key string, def *float64) float64 {
 	return f
 }
 
+// bool reads a value by Python's truth: null, where the key is there, is false; a number is true unless it is 0.
 func (r *reader) bool(key string, def bool) bool {
-	v, ok := r.get(key)
+	v, ok := r.c.Get(key)
 	if !ok {
 		return def
 	}
-	b, ok := v.(bool)
-	if !ok {
-		r.fail(key, "is neither true nor false")
+	switch v := v.(type) {
+	case nil:
+		return false
+	case bool:
+		return v
+	case jsonx.Number:
+		return v.Float() != 0
 	}
-	return b
+	r.fail(key, "is neither true nor false")
+	return def
 }
 
 func (r *reader) object(key string) *jsonx.Object {

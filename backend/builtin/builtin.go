@@ -1,0 +1,63 @@
+// Package builtin is the runtime that needs nothing installed: MLX model folders run on the CPU, read in place, in Go.
+//
+// It computes what mlx-lm 0.32.2 makes of a folder, in better precision: weights as stored, activations and sums in float32, norms, exponentials and angles in float64. It promises the same
+// bits on every machine, whatever the number of cores, and whether a token is computed alone or with others. It refuses folders whose tensors are not exactly those that config.json asks
+// for, and never runs code that a model brings.
+package builtin
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
+
+// Code is this runtime's part of a cache key. It is raised when any result can change.
+const Code = "builtin/1"
+
+// Runtime runs models on the CPU.
+type Runtime struct {
+	workers int // 0: one for each processor that Go uses
+}
+
+// New returns the runtime. It starts nothing.
+func New() backend.Runtime { return Runtime{} }
+
+// Name is what recipes call it.
+func (Runtime) Name() string { return "builtin" }
+
+// ID is Code: results do not depend on the machine.
+func (Runtime) ID(context.Context) (string, error) { return Code, nil }
+
+// Load maps the weights of a folder and checks them against its config.json.
+func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) (backend.Model, error) {
+	if compute != backend.Float32 {
+		return nil, &backend.ComputeError{Runtime: "builtin", Asked: compute, Has: []backend.Compute{backend.Float32}}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s, w, err := readFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	workers := r.workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	return newModel(s, w, workers), nil
+}
+
+func newModel(s *settings, w *weights, workers int) *model {
+	sizes := s.model.Sizes()
+	m := &model{weights: w, pool: tensor.NewPool(workers), busy: make(chan struct{}, 1)}
+	m.info = backend.Info{VocabSize: sizes.Vocabulary, ContextLength: sizes.Positions, HiddenSize: sizes.Hidden, EOS: s.eos, WeightsBytes: w.bytes}
+	m.network = s.model.Network(w, m.pool, block)
+	m.hidden = make([]float32, block*sizes.Hidden)
+	m.tokens, m.places = make([]int32, 0, block), make([]arch.Place, 0, block)
+	m.used = map[string]int64{}
+	m.note(backend.PhaseLoad, 0)
+	return m
+}

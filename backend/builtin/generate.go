@@ -1,0 +1,182 @@
+package builtin
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
+
+// sequence is one text of a call.
+type sequence struct {
+	kv      *tensor.KV
+	prompt  []int32
+	read    int // tokens of the prompt that were computed
+	sampler *sampler
+	result  *backend.Result
+	last    int32 // the token that is to be computed next
+	done    bool
+}
+
+// Generate reads the prompts one after the other, in blocks, and then makes one token for each text at a time.
+func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) ([]backend.Result, error) {
+	start := time.Now()
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if len(prompts) == 0 {
+		return nil, &backend.InputError{What: "there are no prompts"}
+	}
+	for _, p := range prompts {
+		if err := m.check(p, 1); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.leave()
+	g := m.newGeneration(start, prompts, o, emit)
+	for i := range g.sequences {
+		if err := g.prefill(ctx, i); err != nil {
+			return nil, err
+		}
+	}
+	for g.left() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := g.step(); err != nil {
+			return nil, err
+		}
+	}
+	return g.results, nil
+}
+
+// generation is one call of Generate.
+type generation struct {
+	*model
+	start     time.Time
+	options   backend.GenerateOptions
+	stops     []int32
+	emit      func(backend.Event) error
+	sequences []*sequence
+	results   []backend.Result
+}
+
+func (m *model) newGeneration(start time.Time, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) *generation {
+	g := &generation{model: m, start: start, options: o, stops: o.Stops(m.info), emit: emit, results: make([]backend.Result, len(prompts))}
+	if m.logits == nil {
+		m.logits = make([]float32, headRows*m.info.VocabSize)
+	}
+	desk := newDesk(o, m.info.VocabSize)
+	for i, p := range prompts {
+		r := &g.results[i]
+		r.PromptTokens = len(p)
+		room := min(o.MaxTokens, m.limit()-len(p), 1<<16) // what is sure to fit; longer texts grow
+		r.Tokens, r.At = make([]int32, 0, room), make([]time.Duration, 0, room)
+		g.sequences = append(g.sequences, &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: p, result: r, sampler: newSampler(o, desk)})
+	}
+	return g
+}
+
+// prefill reads a prompt and takes the first token.
+func (g *generation) prefill(ctx context.Context, i int) error {
+	s := g.sequences[i]
+	var hidden []float32
+	for s.read < len(s.prompt) {
+		var err error
+		if hidden, err = g.readBlock(ctx, s); err != nil {
+			return err
+		}
+	}
+	g.network.Logits(g.logits[:g.info.VocabSize], hidden[len(hidden)-g.info.HiddenSize:])
+	return g.take(i, g.logits[:g.info.VocabSize])
+}
+
+// left reports whether any text is not done.
+func (g *generation) left() bool {
+	for _, s := range g.sequences {
+		if !s.done {
+			return true
+		}
+	}
+	return false
+}
+
+// step makes one token for every text that is not done, a block of texts at a time.
+func (g *generation) step() error {
+	for at := 0; at < len(g.sequences); {
+		g.begin()
+		first := at
+		for ; at < len(g.sequences) && len(g.tokens) < block; at++ {
+			if s := g.sequences[at]; !s.done {
+				position := len(s.prompt) + len(s.result.Tokens) - 1
+				s.kv.Grow(position + 1)
+				g.add(s, s.last, position)
+			}
+		}
+		if len(g.tokens) == 0 {
+			return nil
+		}
+		if err := g.takeAll(g.sequences[first:at], first, g.forward()); err != nil {
+			return err
+		}
+	}
+	g.noteDecode()
+	return nil
+}
+
+// takeAll takes the next token of each text that has a row in hidden.
+func (g *generation) takeAll(sequences []*sequence, first int, hidden []float32) error {
+	size, vocab := g.info.HiddenSize, g.info.VocabSize
+	var rows int // whose logits stand in g.logits
+	var next int
+	for i, s := range sequences {
+		if s.done {
+			continue
+		}
+		if next == rows {
+			rows, next = min(headRows, len(hidden)/size), 0
+			g.network.Logits(g.logits[:rows*vocab], hidden[:rows*size])
+			hidden = hidden[rows*size:]
+		}
+		if err := g.take(first+i, g.logits[next*vocab:][:vocab]); err != nil {
+			return err
+		}
+		next++
+	}
+	return nil
+}
+
+// take picks the next token of a text and judges whether it is the last.
+func (g *generation) take(i int, logits []float32) error {
+	s := g.sequences[i]
+	r := s.result
+	if err := finite(logits, len(s.prompt)+len(r.Tokens)-1); err != nil {
+		return err
+	}
+	s.last = s.sampler.pick(logits)
+	at := time.Since(g.start)
+	r.Tokens, r.At = append(r.Tokens, s.last), append(r.At, at)
+	switch {
+	case slices.Contains(g.stops, s.last):
+		s.done, r.FinishReason = true, backend.FinishStop
+	case len(r.Tokens) >= g.options.MaxTokens || len(s.prompt)+len(r.Tokens) >= g.limit():
+		s.done, r.FinishReason = true, backend.FinishLength
+	}
+	if g.emit == nil {
+		return nil
+	}
+	return g.emit(backend.Event{Sequence: i, Token: s.last, At: at})
+}
+
+func (g *generation) noteDecode() {
+	var keys int64
+	for _, s := range g.sequences {
+		keys += s.kv.Bytes()
+	}
+	g.note(backend.PhaseDecode, keys)
+}

@@ -1,0 +1,235 @@
+package builtin
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
+
+// block is the number of tokens that are computed together: enough to make the decoding of a row cheap, few enough that their activations stay in the cache.
+const block = 64
+
+// headRows is the number of tokens whose logits are computed together.
+const headRows = 8
+
+// maxPositions is where angles would leave the range that sine and cosine are right in.
+const maxPositions = tensor.MaxAngle / 16
+
+// NotFiniteError says that a model computed NaN or an infinity: its weights are broken, or their numbers too large for float32.
+type NotFiniteError struct {
+	Token    int32 // the id whose logit it is
+	Position int   // in the text
+	Value    float32
+}
+
+func (e *NotFiniteError) Error() string {
+	return fmt.Sprintf("the logit of token %d after position %d is %v: the weights are broken, or too large for float32", e.Token, e.Position, e.Value)
+}
+
+type model struct {
+	info    backend.Info
+	weights *weights
+	pool    *tensor.Pool
+	network arch.Network
+
+	busy   chan struct{} // holds a value while a call computes
+	closed bool          // guarded by busy
+
+	hidden []float32 // [block, hidden size]
+	tokens []int32   // of the block at hand
+	places []arch.Place
+	logits []float32 // [headRows, vocabulary]; made when first needed
+
+	mu   sync.Mutex
+	used map[string]int64 // by phase
+}
+
+// Info describes the model.
+func (m *model) Info() backend.Info { return m.info }
+
+// Memory counts mapped weights, buffers, and keys and values.
+func (m *model) Memory(phase string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used[phase]
+}
+
+// note records what is in use in a phase, extra being the bytes that belong to a call.
+func (m *model) note(phase string, extra int64) {
+	n := m.weights.bytes + m.network.Bytes() + 4*int64(len(m.hidden)+len(m.logits)) + extra
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used[phase] = max(m.used[phase], n)
+}
+
+// enter waits until no other call computes.
+func (m *model) enter(ctx context.Context) error {
+	select {
+	case m.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if m.closed {
+		m.leave()
+		return backend.ErrClosed
+	}
+	return nil
+}
+
+func (m *model) leave() { <-m.busy }
+
+// Close waits for a call that computes, ends the workers and the mapping.
+func (m *model) Close() error {
+	m.busy <- struct{}{}
+	defer m.leave()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	m.pool.Close()
+	return m.weights.close()
+}
+
+// Hidden reads tokens as one text.
+func (m *model) Hidden(ctx context.Context, tokens []int32) ([]float32, error) {
+	out := []float32{}
+	err := m.readAll(ctx, tokens, func(_ int, hidden []float32) error {
+		out = append(out, hidden...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Logits reads tokens as one text, and multiplies with the output matrix only what is asked for.
+func (m *model) Logits(ctx context.Context, tokens []int32, positions []int) ([][]float32, error) {
+	if err := backend.CheckPositions(tokens, positions); err != nil {
+		return nil, err
+	}
+	if positions == nil {
+		positions = make([]int, len(tokens))
+		for i := range positions {
+			positions[i] = i
+		}
+	}
+	out := make([][]float32, len(positions))
+	err := m.readAll(ctx, tokens, func(at int, hidden []float32) error {
+		for i, p := range positions {
+			row := (p - at) * m.info.HiddenSize
+			if row < 0 || row >= len(hidden) {
+				continue
+			}
+			out[i] = make([]float32, m.info.VocabSize)
+			m.network.Logits(out[i], hidden[row:][:m.info.HiddenSize])
+			if err := finite(out[i], p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// finite refuses logits that are not numbers.
+func finite(logits []float32, position int) error {
+	for id, v := range logits {
+		if v-v != 0 {
+			return &NotFiniteError{int32(id), position, v}
+		}
+	}
+	return nil
+}
+
+// readAll computes a text that nothing will follow. take gets what comes out of the last norm, block by block, with the position of its first row; it must not keep it.
+func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, hidden []float32) error) error {
+	if err := m.check(tokens, 0); err != nil {
+		return err
+	}
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.leave()
+	s := &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: tokens}
+	for s.read < len(tokens) {
+		at := s.read
+		hidden, err := m.readBlock(ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := take(at, hidden); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check judges the tokens of a call.
+func (m *model) check(tokens []int32, extra int) error {
+	if err := backend.CheckTokens(m.info, tokens, extra); err != nil {
+		return err
+	}
+	if len(tokens)+extra > maxPositions {
+		return &backend.InputError{What: fmt.Sprintf("%d tokens are more than the %d that this runtime can place", len(tokens)+extra, maxPositions)}
+	}
+	return nil
+}
+
+// limit is the number of tokens that a text may have.
+func (m *model) limit() int {
+	if m.info.ContextLength > 0 {
+		return min(m.info.ContextLength, maxPositions)
+	}
+	return maxPositions
+}
+
+// readBlock computes the next tokens of a prompt.
+func (m *model) readBlock(ctx context.Context, s *sequence) ([]float32, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	n := min(block, len(s.prompt)-s.read)
+	s.kv.Grow(s.read + n)
+	m.begin()
+	for i := range n {
+		m.add(s, s.prompt[s.read+i], s.read+i)
+	}
+	s.read += n
+	hidden := m.forward()
+	m.note(backend.PhasePrefill, s.kv.Bytes())
+	return hidden, nil
+}
+
+func (m *model) begin() { m.tokens, m.places = m.tokens[:0], m.places[:0] }
+
+func (m *model) add(s *sequence, token int32, position int) {
+	m.tokens = append(m.tokens, token)
+	m.places = append(m.places, arch.Place{KV: s.kv, Position: position})
+}
+
+// forward computes the tokens that were added.
+func (m *model) forward() []float32 {
+	hidden := m.hidden[:len(m.tokens)*m.info.HiddenSize]
+	m.network.Forward(hidden, m.tokens, m.places)
+	return hidden
+}
+
+// most is the index of the largest value, the first of equals.
+func most(values []float32) int {
+	best, at := float32(math.Inf(-1)), 0
+	for i, v := range values {
+		if v > best {
+			best, at = v, i
+		}
+	}
+	return at
+}

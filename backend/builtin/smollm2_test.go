@@ -1,0 +1,123 @@
+package builtin
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
+)
+
+// torchScript runs a folder in PyTorch, float32, eager, on ids and writes all logits; and greedy continuations.
+const torchScript = `
+import json, sys, torch, numpy as np
+from transformers import AutoModelForCausalLM
+folder, out, prompts, steps = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+texts = []
+with torch.no_grad():
+    for i, ids in enumerate(prompts):
+        x = torch.tensor([ids])
+        model(x).logits[0].numpy().astype("<f4").tofile(f"{out}/{i}.logits")
+        if steps:
+            y = model.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=steps, do_sample=False, temperature=None, top_p=None)
+            texts.append(y[0, len(ids):].tolist())
+json.dump(texts, sys.stdout)
+`
+
+// readLogits reads rows of float32.
+func readLogits(t testing.TB, path string, vocab int) (rows [][]float32) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(data) > 0 {
+		row := make([]float32, vocab)
+		if err := binary.Read(bytes.NewReader(data), binary.LittleEndian, row); err != nil {
+			t.Fatal(err)
+		}
+		rows, data = append(rows, row), data[4*vocab:]
+	}
+	return rows
+}
+
+// relative is max|got-want| / max|want|, of the worst row.
+func relative(got, want [][]float32) (worst float64) {
+	for i := range want {
+		var d, size float64
+		for j := range want[i] {
+			d = max(d, math.Abs(float64(got[i][j])-float64(want[i][j])))
+			size = max(size, math.Abs(float64(want[i][j])))
+		}
+		if r := d / size; !(r <= worst) {
+			worst = r
+		}
+	}
+	return worst
+}
+
+func jsonText(t testing.TB, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// smolPrompts are the ids of "The quick brown fox", "In a galaxy far far away" and "def fibonacci(n):".
+var smolPrompts = [][]int32{{504, 2365, 6354, 16438}, {788, 253, 13247, 1869, 1869, 2025}, {1604, 3987, 46477, 24, 94, 727}}
+
+// TestSmolLM2AgainstPyTorch is the promise of accuracy: logits of the real model within 1e-5 of PyTorch's float32, and the same greedy tokens.
+func TestSmolLM2AgainstPyTorch(t *testing.T) {
+	oracle.Python(t)
+	dir := oracle.SmolLM2(t)
+	out := t.TempDir()
+	var texts [][]int32
+	if err := json.Unmarshal(oracle.Run(t, torchScript, dir, out, jsonText(t, smolPrompts), "64"), &texts); err != nil {
+		t.Fatal(err)
+	}
+	m := mustLoad(t, New(), dir)
+	for i, prompt := range smolPrompts {
+		got, err := m.Logits(context.Background(), prompt, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		worst := relative(got, readLogits(t, filepath.Join(out, fmt.Sprintf("%d.logits", i)), m.Info().VocabSize))
+		t.Logf("prompt %d: logit_error_rel %.2e", i, worst)
+		if worst > 1e-5 {
+			t.Errorf("prompt %d: logit_error_rel %.2e, more than 1e-5", i, worst)
+		}
+	}
+	results, err := m.Generate(context.Background(), smolPrompts, backend.GenerateOptions{MaxTokens: 64}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if fmt.Sprint(r.Tokens) != fmt.Sprint(texts[i]) {
+			t.Errorf("prompt %d is continued with\n%v, by PyTorch with\n%v", i, r.Tokens, texts[i])
+		}
+	}
+}
+
+func mustLoad(t testing.TB, r backend.Runtime, dir string) backend.Model {
+	t.Helper()
+	m, err := r.Load(context.Background(), dir, backend.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}

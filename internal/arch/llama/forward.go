@@ -1,0 +1,303 @@
+package llama
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
+
+// network is the forward pass: class LlamaModel and its parts in mlx_lm/models/llama.py, for a block of tokens.
+//
+// Work is split between the workers by rows of matrices or by heads, in pieces that end where the next needs what all of them made. Everything between is done by the caller alone for one
+// token, and split by tokens for more.
+type network struct {
+	c    *Config
+	pool *tensor.Pool
+	rope *tensor.Rope
+
+	embed, head *tensor.Matrix
+	norm        []float32
+	layers      []layer
+
+	// activations of a block of tokens
+	x             []float32     // [block, hidden]: what runs through the layers
+	normed        *tensor.Input // of hidden
+	q, k, v       []float32     // [block, heads * head dim]
+	attended      *tensor.Input // of heads * head dim
+	gate, up, out []float32     // [block, intermediate], and [block, hidden]
+	activated     *tensor.Input // of intermediate
+	cos, sin      []float32     // [block, head dim / 2]
+	scratch       []*tensor.Scratch
+	scores        [][]float32 // by worker
+	bytes         int64
+
+	// what the current piece works on; pieces are made once, because making a closure allocates
+	n       int
+	layer   *layer
+	index   int // of layer
+	places  []arch.Place
+	target  []float32     // of logits
+	weights []float32     // of the norm at hand
+	sealing *tensor.Input // whose sums are made
+	pieces  struct {
+		norm, seal, qkv, turn, attend, o, gateUp, down, head func(worker int)
+	}
+}
+
+type layer struct {
+	qkv                [3]linear
+	o, gate, up, down  linear
+	inputNorm, mlpNorm []float32
+	window             int // positions that a token sees, itself included; 0: all
+}
+
+type linear struct {
+	*tensor.Matrix
+	bias []float32
+}
+
+// Network makes the model ready to run.
+func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int) arch.Network {
+	n := &network{c: c, pool: pool, embed: w.Matrix("model.embed_tokens"), norm: w.Vector("model.norm.weight")}
+	n.rope, _ = c.Rope() // judged when the config was read
+	n.head = n.embed
+	if !c.Tied {
+		n.head = w.Matrix("lm_head")
+	}
+	for i := range c.Layer {
+		n.layers = append(n.layers, c.layer(w, i))
+	}
+	n.allocate(block)
+	p := &n.pieces
+	p.norm, p.seal, p.qkv, p.turn, p.attend = n.normPiece, n.sealPiece, n.qkvPiece, n.turnPiece, n.attendPiece
+	p.o, p.gateUp, p.down, p.head = n.oPiece, n.gateUpPiece, n.downPiece, n.headPiece
+	return n
+}
+
+func (c *Config) layer(w arch.Weights, i int) layer {
+	at := "model.layers." + strconv.Itoa(i) + "."
+	linear := func(module string, biased bool) linear {
+		l := linear{Matrix: w.Matrix(at + module)}
+		if biased {
+			l.bias = w.Vector(at + module + ".bias")
+		}
+		return l
+	}
+	l := layer{inputNorm: w.Vector(at + "input_layernorm.weight"), mlpNorm: w.Vector(at + "post_attention_layernorm.weight")}
+	for j, name := range [3]string{"q_proj", "k_proj", "v_proj"} {
+		l.qkv[j] = linear("self_attn."+name, c.AttentionBias)
+	}
+	l.o = linear("self_attn.o_proj", c.AttentionBias)
+	l.gate, l.up, l.down = linear("mlp.gate_proj", c.MLPBias), linear("mlp.up_proj", c.MLPBias), linear("mlp.down_proj", c.MLPBias)
+	if c.LayerTypes[i] == "sliding_attention" {
+		l.window = c.SlidingWindow
+	}
+	return l
+}
+
+func (n *network) allocate(block int) {
+	c := n.c
+	floats := func(size int) []float32 {
+		n.bytes += 4 * int64(size)
+		return make([]float32, size)
+	}
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	n.x, n.out = floats(block*c.HiddenSize), floats(block*c.HiddenSize)
+	n.q, n.k, n.v = floats(block*q), floats(block*kv), floats(block*kv)
+	n.gate, n.up = floats(block*c.Intermediate), floats(block*c.Intermediate)
+	n.cos, n.sin = floats(block*c.HeadDim/2), floats(block*c.HeadDim/2)
+	n.normed, n.attended, n.activated = tensor.NewInput(block, c.HiddenSize), tensor.NewInput(block, q), tensor.NewInput(block, c.Intermediate)
+	n.bytes += n.normed.Bytes() + n.attended.Bytes() + n.activated.Bytes()
+	n.scores = make([][]float32, n.pool.Workers())
+	for range n.pool.Workers() {
+		s := tensor.NewScratch(max(c.HiddenSize, q, c.Intermediate))
+		n.scratch = append(n.scratch, s)
+		n.bytes += s.Bytes()
+	}
+}
+
+// Bytes of all buffers.
+func (n *network) Bytes() int64 { return n.bytes }
+
+// KVShape is what each position leaves behind.
+func (n *network) KVShape() tensor.KVShape {
+	return tensor.KVShape{Layers: n.c.Layer, Heads: n.c.KVHeads, HeadDim: n.c.HeadDim}
+}
+
+// Forward runs tokens through all layers.
+func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place) {
+	n.n, n.places = len(tokens), places
+	n.begin(tokens)
+	for i := range n.layers {
+		n.index, n.layer = i, &n.layers[i]
+		n.normalize(n.layer.inputNorm)
+		n.pool.Run(n.pieces.qkv)
+		n.each(n.pieces.turn)
+		n.pool.Run(n.pieces.attend)
+		n.seal(n.attended)
+		n.pool.Run(n.pieces.o)
+		n.normalize(n.layer.mlpNorm)
+		n.pool.Run(n.pieces.gateUp)
+		n.seal(n.activated)
+		n.pool.Run(n.pieces.down)
+	}
+	for t := range n.n {
+		tensor.RMSNorm(hidden[t*n.c.HiddenSize:][:n.c.HiddenSize], n.row(t), n.norm, n.c.RMSNormEps)
+	}
+	n.places = nil
+}
+
+// begin looks up the embeddings and the angles, and makes room for scores.
+func (n *network) begin(tokens []int32) {
+	half, last := n.c.HeadDim/2, 0
+	for t, id := range tokens {
+		n.embed.Row(n.row(t), int(id))
+		n.rope.Angles(n.cos[t*half:][:half], n.sin[t*half:][:half], n.places[t].Position)
+		last = max(last, n.places[t].Position)
+	}
+	room := (last/tensor.PagePositions + 1) * tensor.PagePositions
+	for w := range n.scores {
+		if len(n.scores[w]) < room {
+			n.bytes += 4 * int64(room-len(n.scores[w]))
+			n.scores[w] = make([]float32, room)
+		}
+	}
+}
+
+func (n *network) row(t int) []float32 { return n.x[t*n.c.HiddenSize:][:n.c.HiddenSize] }
+
+// each runs a piece that is split by tokens: alone when there is but one.
+func (n *network) each(piece func(worker int)) {
+	if n.n > 1 {
+		n.pool.Run(piece)
+		return
+	}
+	piece(0)
+}
+
+// mine are the tokens of a worker in a piece that each runs.
+func (n *network) mine(worker int) (lo, hi int) {
+	if n.n == 1 {
+		return 0, 1
+	}
+	return n.pool.Share(worker, n.n, 1)
+}
+
+func (n *network) normalize(weights []float32) {
+	n.weights = weights
+	n.each(n.pieces.norm)
+}
+
+func (n *network) normPiece(worker int) {
+	lo, hi := n.mine(worker)
+	for t := lo; t < hi; t++ {
+		tensor.RMSNorm(n.normed.Row(t), n.row(t), n.weights, n.c.RMSNormEps)
+		n.normed.Seal(t)
+	}
+}
+
+func (n *network) seal(in *tensor.Input) {
+	n.sealing = in
+	n.each(n.pieces.seal)
+}
+
+func (n *network) sealPiece(worker int) {
+	lo, hi := n.mine(worker)
+	for t := lo; t < hi; t++ {
+		n.sealing.Seal(t)
+	}
+}
+
+// multiply writes a worker's rows of a product, bias added, to dst [n, rows].
+func (n *network) multiply(dst []float32, l linear, in *tensor.Input, worker int) (lo, hi int) {
+	lo, hi = n.pool.Share(worker, l.Rows, 8)
+	if lo == hi {
+		return lo, hi
+	}
+	l.Mul(dst, l.Rows, in, n.n, lo, hi, n.scratch[worker])
+	if l.bias != nil {
+		for t := range n.n {
+			tensor.Add(dst[t*l.Rows+lo:][:hi-lo], l.bias[lo:hi])
+		}
+	}
+	return lo, hi
+}
+
+// addTo adds a worker's rows of a product to what runs through the layers.
+func (n *network) addTo(l linear, in *tensor.Input, worker int) {
+	lo, hi := n.multiply(n.out, l, in, worker)
+	for t := range n.n {
+		tensor.Add(n.row(t)[lo:hi], n.out[t*l.Rows+lo:][:hi-lo])
+	}
+}
+
+func (n *network) qkvPiece(worker int) {
+	n.multiply(n.q, n.layer.qkv[0], n.normed, worker)
+	n.multiply(n.k, n.layer.qkv[1], n.normed, worker)
+	n.multiply(n.v, n.layer.qkv[2], n.normed, worker)
+}
+
+// turnPiece turns queries and keys by their positions, and stores keys and values.
+func (n *network) turnPiece(worker int) {
+	d, half := n.c.HeadDim, n.c.HeadDim/2
+	lo, hi := n.mine(worker)
+	for t := lo; t < hi; t++ {
+		cos, sin := n.cos[t*half:][:half], n.sin[t*half:][:half]
+		for h := range n.c.Heads {
+			n.rope.Turn(n.q[(t*n.c.Heads+h)*d:][:d], cos, sin)
+		}
+		at := n.places[t]
+		for h := range n.c.KVHeads {
+			k := n.k[(t*n.c.KVHeads+h)*d:][:d]
+			n.rope.Turn(k, cos, sin)
+			copy(at.KV.Key(n.index, h, at.Position), k)
+			copy(at.KV.Value(n.index, h, at.Position), n.v[(t*n.c.KVHeads+h)*d:][:d])
+		}
+	}
+}
+
+// attendPiece takes every so-manieth head of every token, because later tokens see more.
+func (n *network) attendPiece(worker int) {
+	c, d := n.c, n.c.HeadDim
+	scale := float32(1 / math.Sqrt(float64(d)))
+	for i := worker; i < n.n*c.Heads; i += n.pool.Workers() {
+		t, h := i/c.Heads, i%c.Heads
+		at, lo := n.places[t], 0
+		if w := n.layer.window; w > 0 {
+			lo = max(0, at.Position+1-w)
+		}
+		at.KV.Attend(n.attended.Row(t)[h*d:][:d], n.q[i*d:][:d], n.index, h/(c.Heads/c.KVHeads), lo, at.Position+1, scale, n.scores[worker])
+	}
+}
+
+func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
+
+func (n *network) gateUpPiece(worker int) {
+	size := n.c.Intermediate
+	n.multiply(n.gate, n.layer.gate, n.normed, worker)
+	lo, hi := n.multiply(n.up, n.layer.up, n.normed, worker)
+	for t := range n.n {
+		tensor.SiLUMul(n.activated.Row(t)[lo:hi], n.gate[t*size+lo:][:hi-lo], n.up[t*size+lo:][:hi-lo])
+	}
+}
+
+func (n *network) downPiece(worker int) { n.addTo(n.layer.down, n.activated, worker) }
+
+// Logits multiplies rows of hidden with the output matrix.
+func (n *network) Logits(logits, hidden []float32) {
+	size := n.c.HiddenSize
+	n.n = len(hidden) / size
+	for t := range n.n {
+		copy(n.normed.Row(t), hidden[t*size:][:size])
+		n.normed.Seal(t)
+	}
+	n.target = logits
+	n.pool.Run(n.pieces.head)
+	n.target = nil
+}
+
+func (n *network) headPiece(worker int) {
+	n.multiply(n.target, linear{Matrix: n.head}, n.normed, worker)
+}
