@@ -31,6 +31,8 @@ type Diag struct {
 	Hints   []string
 	Warning bool
 	Line    string // the source line, for the caret; "" = none
+
+	stage int // of loading, in which it was found
 }
 
 // Render is the problem as people read it: position and sentence, the line, a caret, hints.
@@ -87,7 +89,7 @@ func (d Diags) HasErrors() bool {
 	return false
 }
 
-// sorted orders problems by place and drops repetitions.
+// sorted orders problems by place. It drops repetitions, and at one place what a later stage of loading said: it mostly follows from the first.
 func (d Diags) sorted() Diags {
 	sort.SliceStable(d, func(i, j int) bool {
 		a, b := d[i].Pos, d[j].Pos
@@ -101,7 +103,7 @@ func (d Diags) sorted() Diags {
 	})
 	var out Diags
 	for _, x := range d {
-		if n := len(out); n > 0 && out[n-1].Pos == x.Pos && out[n-1].Msg == x.Msg {
+		if n := len(out); n > 0 && out[n-1].Pos == x.Pos && (out[n-1].Msg == x.Msg || out[n-1].stage != x.stage) {
 			continue
 		}
 		out = append(out, x)

@@ -48,6 +48,7 @@ type loader struct {
 	texts   map[string][]string // lines of each file, for carets
 	files   []string
 	sum     []byte
+	stage   int               // 0 reading, 1 variables, 2 schema, 3 decoding
 	opened  []string          // files on the way to the one being read, for include cycles
 	dirs    map[string]string // file -> the folder that its paths are relative to
 }
@@ -62,14 +63,17 @@ func (l *loader) load(name, dir string, data []byte) (*Recipe, Diags) {
 	if root != nil {
 		l.include(root, name, dir)
 	}
-	if root == nil || l.diags.HasErrors() {
+	if root == nil || root.bad || root.kind != mapping {
 		return nil, l.finish()
 	}
+	l.stage = 1
 	l.substitute(root)
 	r := &Recipe{File: name, Dir: dir, Files: l.files, Digest: sha256.Sum256(append(l.sum, schemas.Version...))}
 	if l.options.Seen == nil || !l.options.Seen(r.Digest) {
+		l.stage = 2
 		l.checkSchema(root)
 	}
+	l.stage = 3
 	l.decode(r, root)
 	diags := l.finish()
 	if diags.HasErrors() {
@@ -90,7 +94,7 @@ func (l *loader) finish() Diags {
 }
 
 func (l *loader) fail(pos Pos, hint, format string, args ...any) {
-	d := Diag{Pos: pos, Msg: fmt.Sprintf(format, args...)}
+	d := Diag{Pos: pos, Msg: fmt.Sprintf(format, args...), stage: l.stage}
 	if hint != "" {
 		d.Hints = []string{hint}
 	}
@@ -153,6 +157,9 @@ func (l *loader) parse(file string, data []byte) *node {
 	}
 	r := treeReader{file: file, diags: &l.diags, open: map[*yaml.Node]bool{}}
 	root := r.read(doc.Content[0], 0)
+	if r.nodes > maxNodes {
+		return nil
+	}
 	if root.kind != mapping && !l.diags.HasErrors() {
 		l.fail(root.pos, "it begins with version: 1", "a recipe is a mapping of sections such as models and quantizations")
 	}

@@ -12,7 +12,7 @@ func (l *loader) quantizations(r *Recipe, section *node) {
 	for _, f := range section.fieldsOf() {
 		l.checkName(f, "quantization", seen)
 	}
-	x := extender{loader: l, section: section, done: map[string]*node{}}
+	x := extender{loader: l, section: section, done: map[string]*node{}, circular: map[string]bool{}}
 	for _, f := range section.fieldsOf() {
 		merged := x.resolve(f, nil)
 		if merged == nil {
@@ -24,16 +24,23 @@ func (l *loader) quantizations(r *Recipe, section *node) {
 
 // extender merges parents into children. Scalars and lists of a child replace its parents', maps merge; only overrides add up, the child's first, so that they can win.
 type extender struct {
-	loader  *loader
-	section *node
-	done    map[string]*node
+	loader   *loader
+	section  *node
+	done     map[string]*node
+	circular map[string]bool // told about
 }
 
 func (x *extender) resolve(f field, path []string) *node {
 	if n, ok := x.done[f.key]; ok {
 		return n
 	}
+	if x.circular[f.key] {
+		return nil
+	}
 	if at := indexOf(path, f.key); at >= 0 {
+		for _, name := range path[at:] {
+			x.circular[name] = true
+		}
 		x.loader.fail(f.value.get("extends").pos, "", "extends goes in a circle: %s", strings.Join(append(path[at:], f.key), " -> "))
 		return nil
 	}

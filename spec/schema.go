@@ -65,7 +65,14 @@ func (l *loader) sentence(top *jsonschema.Schema, root *node, e *jsonschema.Vali
 	if at == nil {
 		at = root
 	}
+	if at.bad {
+		return
+	}
 	keyword := last(e.KeywordLocation)
+	if strings.Contains(e.KeywordLocation, "/propertyNames/") {
+		l.badName(root, path)
+		return
+	}
 	schema := schemaAt(top, e.AbsoluteKeywordLocation)
 	name := where
 	if name == "" {
@@ -93,6 +100,16 @@ func (l *loader) sentence(top *jsonschema.Schema, root *node, e *jsonschema.Vali
 		l.fail(at.pos, "", "%s: %s", name, e.Message)
 	default:
 		l.fail(at.pos, "", "%s: %s", name, e.Message)
+	}
+}
+
+// badName says that the last part of a path cannot be a name.
+func (l *loader) badName(root *node, path []string) {
+	parent, _ := find(root, path[:len(path)-1])
+	for _, f := range parent.fieldsOf() {
+		if f.key == path[len(path)-1] {
+			l.fail(f.pos, "names have at most 100 letters, digits, . _ + and -, and begin with a letter or digit", "%q cannot be a name", f.key)
+		}
 	}
 }
 
@@ -202,8 +219,6 @@ func patternHint(where string, path []string) string {
 		return "write 3, 0..1, -2.. (the last two) or 4..-3/3 (every third)"
 	case strings.HasSuffix(where, "shard_size"):
 		return "write a size with its unit: 5GiB, 500MB"
-	case len(path) == 1:
-		return "names begin with a letter or digit; then come letters, digits, . _ + and -"
 	}
 	return ""
 }

@@ -20,6 +20,7 @@ type node struct {
 	scalar any     // nil, bool, int64, float64 or string
 	raw    string  // a scalar as it was written
 	quoted bool
+	bad    bool // something was said of it already
 }
 
 type kind int
@@ -84,7 +85,7 @@ func (r *treeReader) fail(y *yaml.Node, hint, format string, args ...any) *node 
 		d.Hints = []string{hint}
 	}
 	*r.diags = append(*r.diags, d)
-	return &node{pos: r.at(y)}
+	return &node{pos: r.at(y), bad: true}
 }
 
 func (r *treeReader) read(y *yaml.Node, depth int) *node {
@@ -92,7 +93,7 @@ func (r *treeReader) read(y *yaml.Node, depth int) *node {
 		if r.nodes == maxNodes+1 {
 			r.fail(y, "aliases (*name) repeat what they stand for; write less of them", "the recipe has more than %d values", maxNodes)
 		}
-		return &node{pos: r.at(y)}
+		return &node{pos: r.at(y), bad: true}
 	}
 	if depth > maxDepth {
 		return r.fail(y, "", "the recipe is nested more than %d levels deep", maxDepth)
