@@ -100,7 +100,7 @@ func (t *Template) UsesDate() bool { return strings.Contains(t.source, "strftime
 
 // Render returns the prompt. A *RaisedError is the template's own refusal, for example of a role it does not know.
 func (t *Template) Render(messages []Message, o Options) (prompt string, err error) {
-	m := &machine{now: o.Now, deadline: time.Now().Add(t.limit), limit: t.limit, spaces: map[*jinja.Dict]bool{}}
+	m := &machine{now: o.Now, deadline: time.Now().Add(t.limit), limit: t.limit, spaces: map[*jinja.Dict]bool{}, kinds: map[*jinja.List]string{}}
 	if m.now.IsZero() {
 		m.now = time.Now()
 	}

@@ -143,6 +143,8 @@ func TestUnsupportedIsNamed(t *testing.T) {
 		"{% for a, b, c in [] %}{% endfor %}":             "3 names",
 		"{% for a, b in [] if a %}{% endfor %}":           "two names with a condition",
 		"{% for a in [] recursive %}{% endfor %}":         "recursive",
+		"{{ messages[0].role | safe ~ '<' }}":             "safe before the end",
+		"{{ messages | map(attribute='role') }}":          "prints a generator",
 		"{{ x | e }}":                                     "filter e",
 		"{{ 'a' | center(9) }}":                           "filter center",
 		"{{ x | nonsense }}":                              "no filter nonsense",

@@ -60,7 +60,7 @@ func (t *translator) tuple() (string, error) {
 		}
 		items = append(items, e)
 	}
-	return "[" + strings.Join(items, ", ") + "]", nil
+	return "_tuple(" + strings.Join(items, ", ") + ")", nil
 }
 
 func (t *translator) expression() (string, error) {
@@ -273,7 +273,7 @@ func (t *translator) nameOrConstant(n token) (string, error) {
 
 func (t *translator) brackets() (string, error) {
 	if t.takeOp(")") {
-		return "[]", nil
+		return "_tuple()", nil
 	}
 	e, err := t.tuple()
 	if err == nil && !t.takeOp(")") {
@@ -451,6 +451,9 @@ func (t *translator) filter(e string) (string, error) {
 			return "", err
 		}
 	}
+	if n.text == "safe" && t.peek().kind != 0 { // what is safe escapes what is added to it
+		return "", t.errorf("the filter safe before the end of a tag is not supported")
+	}
 	return "_filter(" + quote(n.text) + ", " + e + args + ")", nil
 }
 
@@ -474,7 +477,7 @@ func (t *translator) test(e string) (string, error) {
 	case t.takeOp("("):
 		args, err = t.arguments("")
 	case next.kind == 's' || next.kind == 'i' || next.kind == 'f' || next.is("[") || next.is("{") ||
-		next.kind == 'n' && !next.name("else") && !next.name("or") && !next.name("and") && !next.name("is") && !next.name("if") && !next.name("not") && !next.name("in"):
+		next.kind == 'n' && !next.name("else") && !next.name("or") && !next.name("and"): // "x is defined if y" is an error in Jinja2 too
 		var arg string
 		if arg, err = t.primary(); err == nil {
 			arg, err = t.behind(arg, false)

@@ -219,7 +219,7 @@ func filterBatch(m *machine, v Value, a *arguments) (Value, error) {
 		}
 		out = append(out, jinja.NewList(chunk))
 	}
-	return m.list(out)
+	return m.generator(out)
 }
 
 func filterDefault(m *machine, v Value, a *arguments) (Value, error) {
@@ -257,12 +257,19 @@ func filterDictsort(m *machine, v Value, a *arguments) (Value, error) {
 	})
 	var out []Value
 	for _, k := range names {
-		out = append(out, jinja.NewList([]Value{jinja.NewString(k), d.Data[k]}))
+		pair, err := m.special([]Value{jinja.NewString(k), d.Data[k]}, "tuple")
+		if err != nil {
+			return v, err
+		}
+		out = append(out, pair)
 	}
 	return m.list(out)
 }
 
 func filterFirst(m *machine, v Value, _ *arguments) (Value, error) {
+	if isGenerator(v) {
+		v, _ = v.AsCallable().Fn([]Value{none}, nil)
+	}
 	items, err := m.iterate(v)
 	if err != nil || len(items) == 0 {
 		return jinja.Undefined(), err
@@ -271,6 +278,9 @@ func filterFirst(m *machine, v Value, _ *arguments) (Value, error) {
 }
 
 func filterLast(m *machine, v Value, _ *arguments) (Value, error) {
+	if isGenerator(v) {
+		return v, fmt.Errorf("a generator has no last item")
+	}
 	items, err := m.iterate(v)
 	if err != nil || len(items) == 0 {
 		return jinja.Undefined(), err
@@ -286,10 +296,13 @@ func filterFloat(m *machine, v Value, a *arguments) (Value, error) {
 	if f, ok := float(v); ok {
 		return jinja.NewFloat(f), nil
 	}
-	if v.IsString() {
+	switch {
+	case v.IsString():
 		if f, err := strconv.ParseFloat(strings.TrimSpace(v.AsString()), 64); err == nil {
 			return jinja.NewFloat(f), nil
 		}
+	case v.IsUndefined():
+		return v, fmt.Errorf("an undefined value is no number")
 	}
 	return other, nil
 }
@@ -304,6 +317,8 @@ func filterInt(m *machine, v Value, a *arguments) (Value, error) {
 	}
 	f := math.NaN()
 	switch {
+	case v.IsUndefined():
+		return v, fmt.Errorf("an undefined value is no number")
 	case v.IsFloat():
 		f = v.AsFloat()
 	case v.IsString():
@@ -322,10 +337,10 @@ func filterInt(m *machine, v Value, a *arguments) (Value, error) {
 }
 
 func filterIndent(m *machine, v Value, a *arguments) (Value, error) {
-	s, err := m.str(v)
-	if err != nil {
-		return v, err
+	if !v.IsString() {
+		return v, fmt.Errorf("%s has no lines", typeName(v))
 	}
+	s := v.AsString()
 	prefix := "    "
 	if width, ok := a.get("width"); ok {
 		n, isInt := whole(width)
@@ -343,7 +358,7 @@ func filterIndent(m *machine, v Value, a *arguments) (Value, error) {
 	if err := m.step(len(s) + (strings.Count(s, "\n")+2)*len(prefix)); err != nil {
 		return v, err
 	}
-	lines := strings.Split(s, "\n")
+	lines := linesOf(s+"\n", false)
 	for i := range lines {
 		if i == 0 && truth(first) || i > 0 && (lines[i] != "" || truth(blank)) {
 			lines[i] = prefix + lines[i]
@@ -354,12 +369,16 @@ func filterIndent(m *machine, v Value, a *arguments) (Value, error) {
 
 func filterItems(m *machine, v Value, _ *arguments) (Value, error) {
 	if v.IsUndefined() {
-		return m.list(nil)
+		return m.generator(nil)
 	}
 	if !v.IsDict() {
 		return v, fmt.Errorf("%s has no items", typeName(v))
 	}
-	return dictItems(m, v, nil)
+	pairs, err := dictItems(m, v, nil)
+	if err != nil {
+		return v, err
+	}
+	return m.generator(pairs.AsList().Items)
 }
 
 func filterJoin(m *machine, v Value, a *arguments) (Value, error) {
@@ -469,7 +488,7 @@ func filterMap(m *machine, v Value, a *arguments) (Value, error) {
 		if items, err = m.attributes(items, attribute, missing); err != nil {
 			return v, err
 		}
-		return m.list(items)
+		return m.generator(items)
 	}
 	name, _ := a.get("")
 	if !name.IsString() {
@@ -485,7 +504,7 @@ func filterMap(m *machine, v Value, a *arguments) (Value, error) {
 		}
 		out = append(out, got)
 	}
-	return m.list(out)
+	return m.generator(out)
 }
 
 // choose makes select, reject, selectattr and rejectattr.
@@ -523,7 +542,7 @@ func choose(attribute, keep bool) filter {
 				out = append(out, item)
 			}
 		}
-		return m.list(out)
+		return m.generator(out)
 	}
 }
 
@@ -575,10 +594,13 @@ func filterReverse(m *machine, v Value, _ *arguments) (Value, error) {
 	}
 	items = slices.Clone(items)
 	slices.Reverse(items)
-	if v.IsString() {
+	switch {
+	case v.IsString():
 		return m.join(items, "")
+	case isGenerator(v):
+		return m.list(items)
 	}
-	return m.list(items)
+	return m.generator(items)
 }
 
 func filterRound(m *machine, v Value, a *arguments) (Value, error) {
@@ -589,8 +611,11 @@ func filterRound(m *machine, v Value, a *arguments) (Value, error) {
 	digits, given := a.get("precision")
 	n, _ := whole(digits)
 	method, named := a.get("method")
-	if given && !digits.IsInt() || n < -300 || n > 300 || named && (!method.IsString() || method.AsString() != "common") {
+	if given && !digits.IsInt() || n < -300 || n < 0 && !v.IsFloat() || n > 300 || named && (!method.IsString() || method.AsString() != "common") {
 		return v, fmt.Errorf("a precision or method that is not supported")
+	}
+	if i, isWhole := whole(v); isWhole && n >= 0 {
+		return jinja.NewInt(i), nil
 	}
 	if n >= 0 {
 		f, _ = strconv.ParseFloat(strconv.FormatFloat(f, 'f', int(n), 64), 64)
@@ -630,7 +655,11 @@ func filterSort(m *machine, v Value, a *arguments) (Value, error) {
 		if truth(reverse) {
 			i, j = j, i
 		}
-		n, e := less(folded(sortKeys[i], truth(cased)), folded(sortKeys[j], truth(cased)))
+		x, y := folded(sortKeys[i], truth(cased)), folded(sortKeys[j], truth(cased))
+		if byAttribute && m.equal(x, y, 0) {
+			return 0
+		}
+		n, e := m.less(x, y)
 		err = cmp.Or(err, e, m.step(0))
 		return n
 	})
@@ -676,7 +705,7 @@ func extreme(sign int) filter {
 		cased, _ := a.get("case_sensitive")
 		best := items[0]
 		for _, item := range items[1:] {
-			n, err := less(folded(item, truth(cased)), folded(best, truth(cased)))
+			n, err := m.less(folded(item, truth(cased)), folded(best, truth(cased)))
 			if err != nil {
 				return v, err
 			}
@@ -712,6 +741,9 @@ func filterUnique(m *machine, v Value, a *arguments) (Value, error) {
 	var out, seen []Value
 	for _, item := range items {
 		k := folded(item, truth(cased))
+		if k.IsDict() || k.IsList() && m.kinds[k.AsList()] == "" {
+			return v, fmt.Errorf("%s cannot be told from another", typeName(k))
+		}
 		if err := m.step(len(seen)); err != nil {
 			return v, err
 		}
@@ -719,7 +751,7 @@ func filterUnique(m *machine, v Value, a *arguments) (Value, error) {
 			out, seen = append(out, item), append(seen, k)
 		}
 	}
-	return m.list(out)
+	return m.generator(out)
 }
 
 func filterWordcount(m *machine, v Value, _ *arguments) (Value, error) {
@@ -785,10 +817,10 @@ func (w *jsonWriter) value(v Value, depth int) error {
 		}
 	case v.IsString():
 		w.text(v.AsString())
-	case v.IsList():
+	case v.IsList() && !w.m.fixed(v):
 		items := v.AsList().Items
 		return w.group('[', ']', len(items), depth, func(i int) error { return w.value(items[i], depth+1) })
-	case v.IsDict():
+	case v.IsDict() && !isLoop(v.AsDict()) && !w.m.spaces[v.AsDict()]:
 		d := v.AsDict()
 		names := d.OrderedKeys()
 		if w.sorted {

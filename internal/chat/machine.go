@@ -26,11 +26,12 @@ type machine struct {
 	deadline time.Time
 	limit    time.Duration
 	steps    int
-	work     int                  // bytes made
-	output   int                  // bytes printed
-	numbers  int                  // of range
-	macros   int                  // depth
-	spaces   map[*jinja.Dict]bool // made by namespace()
+	work     int                    // bytes made
+	output   int                    // bytes printed
+	numbers  int                    // of range
+	macros   int                    // depth
+	spaces   map[*jinja.Dict]bool   // made by namespace()
+	kinds    map[*jinja.List]string // lists that are no list in Python: "tuple", "range(0, 3)", "dict_keys" …
 	raised   *RaisedError
 	failed   error // a limit that was passed
 }
@@ -71,6 +72,33 @@ func (m *machine) list(items []Value) (Value, error) {
 	return jinja.NewList(items), m.step(24 * len(items))
 }
 
+// special makes a list that Python prints, compares and adds in another way.
+func (m *machine) special(items []Value, kind string) (Value, error) {
+	v, err := m.list(items)
+	m.kinds[v.AsList()] = kind
+	return v, err
+}
+
+// generator makes what Python's lazy filters return: it is true, can be gone through once, and nothing else.
+func (m *machine) generator(items []Value) (Value, error) {
+	return jinja.NewCallable(generatorName, func(args []Value, _ map[string]Value) (Value, error) {
+		n := len(items)
+		if len(args) > 0 { // the first item alone
+			n = min(n, 1)
+		}
+		out := items[:n]
+		items = items[n:]
+		return jinja.NewList(out), nil
+	}), m.step(24 * len(items))
+}
+
+const generatorName = "generator"
+
+func isGenerator(v Value) bool { return v.IsCallable() && v.AsCallable().Name == generatorName }
+
+// isLoop reports the variable loop: the library writes its members past the list of keys.
+func isLoop(d *jinja.Dict) bool { return len(d.Keys) != len(d.Data) }
+
 // functions are the names that translate writes.
 func (m *machine) functions() map[string]function {
 	all := map[string]function{
@@ -90,6 +118,7 @@ func (m *machine) functions() map[string]function {
 		"_test":    m.test,
 		"_nottest": m.nottest,
 		"_dict":    m.dict,
+		"_tuple":   func(a []Value, _ map[string]Value) (Value, error) { return m.special(a, "tuple") },
 		"_chain":   m.chain,
 		"_true":    func(a []Value, _ map[string]Value) (Value, error) { return jinja.NewBool(truth(a[0])), m.step(0) },
 		"_not":     func(a []Value, _ map[string]Value) (Value, error) { return jinja.NewBool(!truth(a[0])), m.step(0) },
@@ -168,7 +197,10 @@ func (m *machine) iterate(v Value) ([]Value, error) {
 		return nil, nil
 	case v.IsList():
 		return v.AsList().Items, m.step(0)
-	case v.IsDict():
+	case isGenerator(v):
+		all, _ := v.AsCallable().Fn(nil, nil)
+		return all.AsList().Items, m.step(0)
+	case v.IsDict() && !isLoop(v.AsDict()) && !m.spaces[v.AsDict()]:
 		return keys(v.AsDict()), m.step(24 * v.AsDict().Len())
 	case v.IsString():
 		var out []Value
@@ -285,7 +317,8 @@ func (m *machine) rangeOf(args []Value, _ map[string]Value) (Value, error) {
 			break
 		}
 	}
-	return m.list(out)
+	kind := fmt.Sprintf("range(%d, %d, %d)", n[0], n[1], n[2])
+	return m.special(out, strings.Replace(kind, ", 1)", ")", 1))
 }
 
 func (m *machine) raise(args []Value, _ map[string]Value) (Value, error) {

@@ -15,13 +15,15 @@ type method = filter
 
 var dictMethods = map[string]method{
 	"items": dictItems,
-	"keys":  func(m *machine, v Value, _ *arguments) (Value, error) { return m.list(keys(v.AsDict())) },
+	"keys": func(m *machine, v Value, _ *arguments) (Value, error) {
+		return m.special(keys(v.AsDict()), "dict_keys")
+	},
 	"values": func(m *machine, v Value, _ *arguments) (Value, error) {
 		var out []Value
 		for _, k := range v.AsDict().Keys {
 			out = append(out, v.AsDict().Data[k])
 		}
-		return m.list(out)
+		return m.special(out, "dict_values")
 	},
 	"get": func(m *machine, v Value, a *arguments) (Value, error) {
 		key, _ := a.get("")
@@ -134,7 +136,7 @@ func (m *machine) method(args []Value, named map[string]Value) (Value, error) {
 	case v.IsList():
 		table = listMethods
 	case v.IsDict():
-		if !m.spaces[v.AsDict()] {
+		if !m.spaces[v.AsDict()] && !isLoop(v.AsDict()) {
 			table = dictMethods
 		}
 		if f, ok := v.AsDict().Get(name); ok && table[name] == nil && f.IsCallable() { // loop.cycle, a macro in a namespace
@@ -167,9 +169,13 @@ func dictItems(m *machine, v Value, _ *arguments) (Value, error) {
 		return v, err
 	}
 	for _, k := range d.Keys {
-		out = append(out, jinja.NewList([]Value{jinja.NewString(k), d.Data[k]}))
+		pair, err := m.special([]Value{jinja.NewString(k), d.Data[k]}, "tuple")
+		if err != nil {
+			return v, err
+		}
+		out = append(out, pair)
 	}
-	return jinja.NewList(out), nil
+	return m.special(out, "dict_items")
 }
 
 // text takes the next argument, a string.
@@ -253,8 +259,13 @@ func splitLines(m *machine, v Value, a *arguments) (Value, error) {
 	if err := m.step(32 * len(v.AsString())); err != nil {
 		return v, err
 	}
+	return m.list(texts(linesOf(v.AsString(), truth(keep))))
+}
+
+// linesOf is Python's str.splitlines.
+func linesOf(s string, keep bool) []string {
 	var parts []string
-	for s := v.AsString(); s != ""; {
+	for s != "" {
 		i := strings.IndexAny(s, "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029")
 		if i < 0 {
 			parts = append(parts, s)
@@ -265,13 +276,13 @@ func splitLines(m *machine, v Value, a *arguments) (Value, error) {
 			n = 2
 		}
 		end := i
-		if truth(keep) {
+		if keep {
 			end = i + n
 		}
 		parts = append(parts, s[:end])
 		s = s[i+n:]
 	}
-	return m.list(texts(parts))
+	return parts
 }
 
 // affix makes startswith and endswith, of a string or a list of them.
@@ -333,13 +344,14 @@ func partition(last bool) method {
 		if last {
 			i = strings.LastIndex(s, sep)
 		}
+		parts := []string{s, "", ""}
 		switch {
 		case i >= 0:
-			return m.list(texts([]string{s[:i], sep, s[i+len(sep):]}))
+			parts = []string{s[:i], sep, s[i+len(sep):]}
 		case last:
-			return m.list(texts([]string{"", "", s}))
+			parts = []string{"", "", s}
 		}
-		return m.list(texts([]string{s, "", ""}))
+		return m.special(texts(parts), "tuple")
 	}
 }
 

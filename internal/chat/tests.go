@@ -78,11 +78,12 @@ func (m *machine) simpleTest(n string, v Value, args []Value) (bool, error) {
 	case "mapping":
 		return v.IsDict(), nil
 	case "sequence":
-		return v.IsString() || v.IsList() || v.IsDict() || v.IsUndefined(), nil
+		view := v.IsList() && strings.HasPrefix(m.kinds[v.AsList()], "dict")
+		return v.IsString() || v.IsList() && !view || v.IsDict() || v.IsUndefined(), nil
 	case "iterable":
-		return v.IsString() || v.IsList() || v.IsDict() || v.IsUndefined(), nil
+		return v.IsString() || v.IsList() || v.IsDict() || v.IsUndefined() || isGenerator(v), nil
 	case "callable":
-		return v.IsCallable(), nil
+		return v.IsUndefined() || v.IsCallable() && !isGenerator(v), nil
 	case "escaped":
 		return false, nil
 	case "sameas":

@@ -155,7 +155,7 @@ func (t *translator) ifBlock() (string, error) {
 	for word := "if"; ; {
 		cond := ""
 		if word != "else" {
-			c, err := t.expression()
+			c, err := t.or() // Jinja2 takes no if-else here
 			if err != nil {
 				return "", err
 			}

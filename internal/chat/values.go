@@ -30,6 +30,8 @@ func typeName(v Value) string {
 		return "a list"
 	case v.IsDict():
 		return "a dictionary"
+	case isGenerator(v):
+		return "a generator"
 	}
 	return "a function"
 }
@@ -71,17 +73,11 @@ func (m *machine) repr(b *strings.Builder, v Value, depth int) error {
 	case v.IsString():
 		quotePython(b, v.AsString())
 	case v.IsList():
-		b.WriteByte('[')
-		for i, item := range v.AsList().Items {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			if err := m.repr(b, item, depth+1); err != nil {
-				return err
-			}
-		}
-		b.WriteByte(']')
+		return m.reprList(b, v.AsList(), depth)
 	case v.IsDict():
+		if isLoop(v.AsDict()) || m.spaces[v.AsDict()] {
+			return fmt.Errorf("prints loop or a namespace")
+		}
 		b.WriteByte('{')
 		for i, k := range v.AsDict().Keys {
 			if i > 0 {
@@ -95,8 +91,35 @@ func (m *machine) repr(b *strings.Builder, v Value, depth int) error {
 		}
 		b.WriteByte('}')
 	default:
-		return fmt.Errorf("prints a function")
+		return fmt.Errorf("prints %s", typeName(v))
 	}
+	return nil
+}
+
+// reprList prints a list, or what is a list here alone.
+func (m *machine) reprList(b *strings.Builder, l *jinja.List, depth int) error {
+	open, shut := "[", "]"
+	switch kind := m.kinds[l]; {
+	case kind == "tuple" && l.Len() == 1:
+		open, shut = "(", ",)"
+	case kind == "tuple":
+		open, shut = "(", ")"
+	case strings.HasPrefix(kind, "range"):
+		b.WriteString(kind)
+		return nil
+	case kind != "":
+		open, shut = kind+"([", "])"
+	}
+	b.WriteString(open)
+	for i, item := range l.Items {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if err := m.repr(b, item, depth+1); err != nil {
+			return err
+		}
+	}
+	b.WriteString(shut)
 	return nil
 }
 
@@ -208,11 +231,12 @@ func (m *machine) arithmetic(op string, a, b Value) (Value, error) {
 	switch {
 	case op == "+" && a.IsString() && b.IsString():
 		return m.concat(a, b)
-	case op == "+" && a.IsList() && b.IsList():
+	case a.IsList() && m.fixed(a) || b.IsList() && m.fixed(b):
+	case op == "+" && a.IsList() && b.IsList() && m.kinds[a.AsList()] == m.kinds[b.AsList()]:
 		if err := m.step(24 * (a.AsList().Len() + b.AsList().Len())); err != nil {
 			return a, err
 		}
-		return jinja.NewList(slices.Concat(a.AsList().Items, b.AsList().Items)), nil
+		return m.like(a, slices.Concat(a.AsList().Items, b.AsList().Items)), nil
 	case op == "*" && wholeX && (b.IsString() || b.IsList()):
 		return m.repeat(b, x)
 	case op == "*" && wholeY && (a.IsString() || a.IsList()):
@@ -221,6 +245,21 @@ func (m *machine) arithmetic(op string, a, b Value) (Value, error) {
 		return a, fmt.Errorf("formatting a string with %% is not supported")
 	}
 	return a, fmt.Errorf("%s %s %s is not possible", typeName(a), op, typeName(b))
+}
+
+// fixed reports a list that cannot be added to: a range or a view of a dictionary.
+func (m *machine) fixed(v Value) bool {
+	kind := m.kinds[v.AsList()]
+	return kind != "" && kind != "tuple"
+}
+
+// like makes a list or a tuple, as v is one.
+func (m *machine) like(v Value, items []Value) Value {
+	out := jinja.NewList(items)
+	if kind := m.kinds[v.AsList()]; kind != "" {
+		m.kinds[out.AsList()] = kind
+	}
+	return out
 }
 
 func (m *machine) repeat(v Value, n int64) (Value, error) {
@@ -244,7 +283,7 @@ func (m *machine) repeat(v Value, n int64) (Value, error) {
 	if err := m.step(min(int(n), maxWork/len(items)+1) * len(items) * 24); err != nil {
 		return v, err
 	}
-	return jinja.NewList(slices.Repeat(items, int(n))), nil
+	return m.like(v, slices.Repeat(items, int(n))), nil
 }
 
 var errNumber = fmt.Errorf("a number outside 64 bits")
@@ -333,7 +372,7 @@ func (m *machine) equal(a, b Value, depth int) bool {
 	}
 	switch {
 	case a.IsList() && b.IsList():
-		return a.AsList() == b.AsList() ||
+		return a.AsList() == b.AsList() || m.kinds[a.AsList()] == m.kinds[b.AsList()] &&
 			slices.EqualFunc(a.AsList().Items, b.AsList().Items, func(x, y Value) bool { return m.equal(x, y, depth+1) })
 	case a.IsDict() && b.IsDict():
 		return a.AsDict() == b.AsDict() || m.equalDicts(a.AsDict(), b.AsDict(), depth)
@@ -364,7 +403,7 @@ func (m *machine) compare(op string, a, b Value) (bool, error) {
 		ok, err := m.contains(b, a)
 		return ok == (op == "in"), err
 	}
-	order, err := less(a, b)
+	order, err := m.less(a, b)
 	if err != nil {
 		return false, fmt.Errorf("%s %s %s is not possible", typeName(a), op, typeName(b))
 	}
@@ -380,7 +419,7 @@ func (m *machine) compare(op string, a, b Value) (bool, error) {
 }
 
 // less orders two values: -1, 0 or 1.
-func less(a, b Value) (int, error) {
+func (m *machine) less(a, b Value) (int, error) {
 	x, okX := float(a)
 	y, okY := float(b)
 	switch {
@@ -392,12 +431,27 @@ func less(a, b Value) (int, error) {
 		return 0, nil
 	case a.IsString() && b.IsString():
 		return strings.Compare(a.AsString(), b.AsString()), nil
+	case a.IsList() && b.IsList() && !m.fixed(a) && m.kinds[a.AsList()] == m.kinds[b.AsList()]:
+		x, y := a.AsList().Items, b.AsList().Items
+		for i := range min(len(x), len(y)) {
+			if !m.equal(x[i], y[i], 0) {
+				if err := m.step(0); err != nil {
+					return 0, err
+				}
+				return m.less(x[i], y[i])
+			}
+		}
+		return len(x) - len(y), nil
 	}
 	return 0, fmt.Errorf("%s and %s have no order", typeName(a), typeName(b))
 }
 
 func (m *machine) contains(in, v Value) (bool, error) {
 	switch {
+	case isGenerator(in):
+		items, err := m.iterate(in)
+		return slices.ContainsFunc(items, func(x Value) bool { return m.equal(x, v, 0) }), err
+	case in.IsDict() && (v.IsList() && m.kinds[v.AsList()] == "" || v.IsDict()):
 	case in.IsList():
 		return slices.ContainsFunc(in.AsList().Items, func(x Value) bool { return m.equal(x, v, 0) }), nil
 	case in.IsDict():
@@ -451,7 +505,7 @@ func (m *machine) item(v, key Value) (Value, error) {
 			return found, nil
 		}
 		return m.attr(v, key)
-	case v.IsList() && isInt:
+	case v.IsList() && isInt && (!m.fixed(v) || strings.HasPrefix(m.kinds[v.AsList()], "range")):
 		items := v.AsList().Items
 		if n < 0 {
 			n += int64(len(items))
@@ -509,7 +563,10 @@ func (m *machine) slice(args []Value, _ map[string]Value) (Value, error) {
 	for _, i := range at {
 		out = append(out, v.AsList().Items[i])
 	}
-	return m.list(out)
+	if m.fixed(v) {
+		return v, fmt.Errorf("a slice of a range or of a view of a dictionary is not supported")
+	}
+	return m.like(v, out), m.step(24 * len(out))
 }
 
 // sliceIndexes is Python's slice(start, stop, step).indices(length), written out.
