@@ -75,7 +75,7 @@ func ours(t *testing.T, c *cache.Cache, j job, repair bool) string {
 	return dir
 }
 
-func decide(t *testing.T, j job, repair bool) *convert.Plan {
+func decide(t testing.TB, j job, repair bool) *convert.Plan {
 	t.Helper()
 	recipe := "version: 1\nmodels: {m: \"path:x\"}\nquantizations:\n  q: " + j.yaml + "\n"
 	r, diags := spec.LoadBytes("recipe.yaml", ".", []byte(recipe), spec.Options{})
@@ -98,7 +98,7 @@ func decide(t *testing.T, j job, repair bool) *convert.Plan {
 }
 
 // write makes the plan's files and puts them into dir.
-func write(t *testing.T, c *cache.Cache, p *convert.Plan, dir string) (sourceBytes int64) {
+func write(t *testing.T, c *cache.Cache, p *convert.Plan, dir string) {
 	t.Helper()
 	digests, err := p.Source.Digests(context.Background(), c, nil)
 	if err != nil {
@@ -129,7 +129,6 @@ func write(t *testing.T, c *cache.Cache, p *convert.Plan, dir string) (sourceByt
 			t.Fatal(err)
 		}
 	}
-	return 0
 }
 
 func openCache(t *testing.T) *cache.Cache {
