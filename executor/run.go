@@ -44,6 +44,7 @@ type run struct {
 	lease     *cache.Lease
 	results   chan result
 	running   map[step.ID]bool
+	ready     []step.ID // in state Ready
 	memory    int64
 	stopped   bool // start nothing more
 }
@@ -256,15 +257,14 @@ func (r *run) loop(ctx context.Context) {
 
 // startReady starts ready steps, the longest path first, as far as their pools have room.
 func (r *run) startReady(ctx context.Context) {
-	var ready []step.ID
-	for id := range r.steps {
-		if r.steps[id].State == Ready {
-			ready = append(ready, step.ID(id))
-		}
+	if len(r.ready) == 0 || len(r.running) >= r.o.Jobs {
+		return
 	}
-	sort.SliceStable(ready, func(i, j int) bool { return r.rank[ready[i]] > r.rank[ready[j]] })
-	for _, id := range ready {
+	sort.SliceStable(r.ready, func(i, j int) bool { return r.rank[r.ready[i]] > r.rank[r.ready[j]] })
+	waiting := r.ready[:0]
+	for _, id := range r.ready {
 		if !r.room(id) {
+			waiting = append(waiting, id)
 			continue
 		}
 		r.set(id, Running)
@@ -274,6 +274,7 @@ func (r *run) startReady(ctx context.Context) {
 		w := worker{run: r, id: id, inputs: append([]cache.Digest{}, r.inputs[id]...)}
 		go func() { r.results <- result{id, w.work(ctx)} }()
 	}
+	r.ready = waiting
 }
 
 func (r *run) wants(id step.ID) int64 {

@@ -59,6 +59,9 @@ func (r *run) set(id step.ID, to State) {
 	for _, ok := range allowed[to] {
 		if ok == from {
 			r.steps[id].State = to
+			if to == Ready {
+				r.ready = append(r.ready, id)
+			}
 			return
 		}
 	}

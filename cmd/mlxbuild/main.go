@@ -6,10 +6,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
 func main() {
+	debug.SetGCPercent(400) // a build with nothing to do is over before the first collection; buffers of weights are few and reused
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() { // a second signal ends the program at once; what is on disk is right at every instant
 		<-ctx.Done()

@@ -44,6 +44,11 @@ type Cache struct {
 	maxSize int64
 	memo    memo
 	stages  sync.Mutex
+
+	measure  sync.Mutex // of what follows: see reserveCap
+	measured bool
+	size     int64
+	limit    int64
 }
 
 // Error is a cache that cannot be used, with what to do.

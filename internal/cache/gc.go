@@ -215,12 +215,23 @@ func (c *Cache) Reserve(bytes int64) error {
 	return c.reserveCap(bytes)
 }
 
-// reserveCap keeps the cache under its cap. A single result above the cap is allowed: never below what the running plan needs.
+// reserveCap keeps the cache under its cap. A single result above the cap is allowed: never below what the running plan needs. The cache is measured once; after that what this process adds
+// is counted.
 func (c *Cache) reserveCap(bytes int64) error {
-	s, err := c.Stats()
-	if err != nil || s.BlobBytes+bytes <= s.MaxSize {
-		return err
+	c.measure.Lock()
+	defer c.measure.Unlock()
+	if !c.measured {
+		s, err := c.Stats()
+		if err != nil {
+			return err
+		}
+		c.measured, c.size, c.limit = true, s.BlobBytes, s.MaxSize
 	}
-	_, err = c.GC(GCOptions{MaxSize: max(1, s.MaxSize-bytes)})
+	c.size += bytes
+	if c.size <= c.limit {
+		return nil
+	}
+	r, err := c.GC(GCOptions{MaxSize: max(1, c.limit-bytes)})
+	c.size = r.BytesLeft + bytes
 	return err
 }

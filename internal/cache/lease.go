@@ -60,49 +60,32 @@ func (l *Lease) Release() {
 	l.release()
 }
 
-// AddRoot notes that outputs of records are linked in a build folder, so that they are kept while it is there.
+// AddRoot notes that outputs of records are linked in a build folder, so that they are kept while it is there. The file begins with the folder and only grows; a key that stands in it twice
+// says nothing new.
 func (c *Cache) AddRoot(buildDir string, keys []Digest) {
 	path := filepath.Join(c.dir, "leases", "root-"+SumBytes([]byte(buildDir)).String())
-	release, err := c.lockFile(context.Background(), path+".lock", func(string) {})
-	if err != nil {
-		return
-	}
-	defer release()
-	have := map[Digest]bool{}
-	for _, k := range readRoot(path, buildDir) {
-		have[k] = true
-	}
-	var b strings.Builder
-	for _, k := range keys {
-		if !have[k] {
-			b.WriteString(k.String() + "\n")
-		}
-	}
-	if b.Len() == 0 {
-		return
-	}
-	text := buildDir + "\n"
-	if len(have) > 0 {
-		text = ""
-	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
-		return
+		return // what is not noted may be evicted, and is then made again
 	}
-	_, _ = f.WriteString(text + b.String())
-	_ = f.Close()
+	defer f.Close()
+	text := ""
+	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		text = buildDir + "\n"
+	}
+	for _, k := range keys {
+		text += k.String() + "\n"
+	}
+	_, _ = f.WriteString(text)
 }
 
 // readRoot reads the keys of a root file about a build folder that is still there.
-func readRoot(path, buildDir string) []Digest {
+func readRoot(path string) []Digest {
 	data, err := readSmall(path, 16<<20)
 	if err != nil {
 		return nil
 	}
 	dir, rest, _ := strings.Cut(string(data), "\n")
-	if buildDir != "" && dir != buildDir {
-		return nil
-	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil
 	}
@@ -129,7 +112,7 @@ func (c *Cache) held() map[Digest]bool {
 			continue
 		}
 		if strings.HasPrefix(e.Name(), "root-") {
-			keys := readRoot(path, "")
+			keys := readRoot(path)
 			for _, k := range keys {
 				out[k] = true
 			}
