@@ -118,18 +118,10 @@ func (c explainCmd) print(a *app, e explained) {
 		if t.RulePos.File != "" && t.RulePos.File != memoryRecipe {
 			decided += "  (" + t.RulePos.String() + ")"
 		}
-		rows = append(rows, []string{t.Param, made(t), fmt.Sprintf("%.4g", t.Bits), planner.Bytes(t.Bytes), decided})
+		rows = append(rows, []string{t.Param, t.Made(), fmt.Sprintf("%.4g", t.Bits), planner.Bytes(t.Bytes), decided})
 	}
 	fmt.Fprintln(a.stdout)
 	table(a.stdout, rows, 2, 3)
-}
-
-// made says in a phrase what is done to a tensor.
-func made(t convert.Tensor) string {
-	if t.Op == "quantize" {
-		return fmt.Sprintf("%s %d bits, group %d", t.Scheme.Mode, t.Scheme.Bits, t.Scheme.GroupSize)
-	}
-	return t.Op + " " + t.DType
 }
 
 // fold puts layers that are made in the same way on one line: model.layers.{0-3}.mlp.down_proj.weight, bytes added up.
@@ -137,5 +129,5 @@ func (c explainCmd) fold(tensors []convert.Tensor) []convert.Tensor {
 	if c.All {
 		return tensors
 	}
-	return foldLayers(tensors)
+	return convert.Fold(tensors)
 }

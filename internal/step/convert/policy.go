@@ -222,7 +222,11 @@ func (d *decider) settings(p arch.Param) (*quant.Scheme, *entry, decided) {
 	if q.Preset != "" {
 		return preset(q, p, d.model)
 	}
-	return &def, nil, decided{fmt.Sprintf("%s: %s", q.Name, describe(def)), q.Pos}
+	pos, ok := q.Where["bits"]
+	if !ok {
+		pos = q.Pos
+	}
+	return &def, nil, decided{fmt.Sprintf("%s: %s", q.Name, describe(def)), pos}
 }
 
 func describe(s quant.Scheme) string {

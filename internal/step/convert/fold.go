@@ -1,29 +1,35 @@
-package main
+package convert
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 )
 
-// foldLayers joins tensors that differ in the layer number only and are made in the same way by the same rule. The first of each stands for all, with their layers in
+// Made says in a phrase what is done to a tensor: "affine 4 bits, group 64", "cast F16".
+func (t Tensor) Made() string {
+	if t.Op == OpQuantize {
+		return fmt.Sprintf("%s %d bits, group %d", t.Scheme.Mode, t.Scheme.Bits, t.Scheme.GroupSize)
+	}
+	return t.Op + " " + t.DType
+}
+
+// Fold joins tensors that differ in the layer number only and are made in the same way by the same rule. The first of each stands for all, with their layers in
 // braces and their bytes added up.
-func foldLayers(tensors []convert.Tensor) []convert.Tensor {
+func Fold(tensors []Tensor) []Tensor {
 	type group struct {
 		at     int
 		layers []int
 	}
 	groups := map[string]*group{}
-	var out []convert.Tensor
+	var out []Tensor
 	for _, t := range tensors {
 		before, layer, after, ok := splitLayer(t.Param)
 		if !ok {
 			out = append(out, t)
 			continue
 		}
-		key := fmt.Sprint(before, after, made(t), t.Bits, t.Rule, t.RulePos)
+		key := fmt.Sprint(before, after, t.Made(), t.Bits, t.Rule, t.RulePos)
 		if g := groups[key]; g != nil {
 			g.layers = append(g.layers, layer)
 			out[g.at].Bytes += t.Bytes
