@@ -406,11 +406,9 @@ func (t *translator) arguments(prefix string) (string, error) {
 	var b strings.Builder
 	named := false
 	for !t.takeOp(")") {
-		n := t.peek()
-		if n.is("*") || n.is("**") {
-			return "", t.errorf("%s before an argument is not supported", n.text)
-		}
 		b.WriteString(", ")
+		star := t.takeOp("*") || t.takeOp("**")
+		n := t.peek()
 		if n.kind == 'n' && t.at+1 < len(t.tokens) && t.tokens[t.at+1].is("=") {
 			t.at += 2
 			named = true
@@ -421,6 +419,9 @@ func (t *translator) arguments(prefix string) (string, error) {
 		e, err := t.expression()
 		if err != nil {
 			return "", err
+		}
+		if star {
+			e = "_star(" + e + ")"
 		}
 		b.WriteString(e)
 		if !t.takeOp(",") && !t.peek().is(")") {
@@ -438,12 +439,6 @@ func (t *translator) filter(e string) (string, error) {
 	if n.kind != 'n' {
 		return "", t.errorf("want the name of a filter, have %s", n.describe())
 	}
-	if t.peek().is(".") {
-		return "", t.errorf("there is no filter with a dot in its name")
-	}
-	if !knownFilter(n.text) {
-		return "", t.errorf("there is no filter %s", n.text)
-	}
 	args := ""
 	if t.takeOp("(") {
 		var err error
@@ -452,7 +447,7 @@ func (t *translator) filter(e string) (string, error) {
 		}
 	}
 	if n.text == "safe" && t.peek().kind != 0 { // what is safe escapes what is added to it
-		return "", t.errorf("the filter safe before the end of a tag is not supported")
+		n.text = unsafe
 	}
 	return "_filter(" + quote(n.text) + ", " + e + args + ")", nil
 }
@@ -467,9 +462,6 @@ func (t *translator) test(e string) (string, error) {
 	t.at++
 	if n.kind != 'n' {
 		return "", t.errorf("want the name of a test, have %s", n.describe())
-	}
-	if !knownTest(n.text) {
-		return "", t.errorf("there is no test %s", n.text)
 	}
 	args := ""
 	var err error

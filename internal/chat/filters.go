@@ -51,9 +51,8 @@ func sortedKeys(m map[string]Value) []string { return slices.Sorted(maps.Keys(m)
 // unsupportedFilters are filters that Jinja2 has and we do not. A template may hold them where it never comes to.
 var unsupportedFilters = strings.Fields("attr center escape e filesizeformat forceescape format groupby pprint random slice striptags truncate urlencode urlize wordwrap xmlattr")
 
-func knownFilter(name string) bool {
-	return filterOf(name) != nil || slices.Contains(unsupportedFilters, name)
-}
+// unsafe is what the filter safe becomes where its value goes on: a template may hold it, as for its tools, as long as it does not come there.
+const unsafe = "safe before the end of a tag"
 
 // filterOf returns a filter by its name, nil if there is none.
 func filterOf(name string) filter {
@@ -141,8 +140,11 @@ func (m *machine) filter(args []Value, named map[string]Value) (Value, error) {
 
 func (m *machine) applyFilter(name string, v Value, args []Value, named map[string]Value) (Value, error) {
 	f := filterOf(name)
-	if f == nil {
+	if f == nil && (name == unsafe || slices.Contains(unsupportedFilters, name)) {
 		return v, fmt.Errorf("it is not supported")
+	}
+	if f == nil {
+		return v, fmt.Errorf("there is no such filter")
 	}
 	a := &arguments{args: args, named: named, taken: map[string]bool{}}
 	out, err := f(m, v, a)
@@ -371,7 +373,7 @@ func filterItems(m *machine, v Value, _ *arguments) (Value, error) {
 	if v.IsUndefined() {
 		return m.generator(nil)
 	}
-	if !v.IsDict() {
+	if !m.isDict(v) {
 		return v, fmt.Errorf("%s has no items", typeName(v))
 	}
 	pairs, err := dictItems(m, v, nil)
@@ -473,8 +475,16 @@ func filterList(m *machine, v Value, _ *arguments) (Value, error) {
 	return m.list(slices.Clone(items))
 }
 
+// iterateTrue is iterate where none and whatever else is not true has no items: so it is in map, select and their kin.
+func (m *machine) iterateTrue(v Value) ([]Value, error) {
+	if !truth(v) {
+		return nil, nil
+	}
+	return m.iterate(v)
+}
+
 func filterMap(m *machine, v Value, a *arguments) (Value, error) {
-	items, err := m.iterate(v)
+	items, err := m.iterateTrue(v)
 	if err != nil {
 		return v, err
 	}
@@ -510,7 +520,7 @@ func filterMap(m *machine, v Value, a *arguments) (Value, error) {
 // choose makes select, reject, selectattr and rejectattr.
 func choose(attribute, keep bool) filter {
 	return func(m *machine, v Value, a *arguments) (Value, error) {
-		items, err := m.iterate(v)
+		items, err := m.iterateTrue(v)
 		if err != nil {
 			return v, err
 		}
@@ -820,7 +830,7 @@ func (w *jsonWriter) value(v Value, depth int) error {
 	case v.IsList() && !w.m.fixed(v):
 		items := v.AsList().Items
 		return w.group('[', ']', len(items), depth, func(i int) error { return w.value(items[i], depth+1) })
-	case v.IsDict() && !isLoop(v.AsDict()) && !w.m.spaces[v.AsDict()]:
+	case w.m.isDict(v):
 		d := v.AsDict()
 		names := d.OrderedKeys()
 		if w.sorted {

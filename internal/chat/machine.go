@@ -99,6 +99,11 @@ func isGenerator(v Value) bool { return v.IsCallable() && v.AsCallable().Name ==
 // isLoop reports the variable loop: the library writes its members past the list of keys.
 func isLoop(d *jinja.Dict) bool { return len(d.Keys) != len(d.Data) }
 
+// isDict reports a dictionary, which loop and namespaces are not in Python.
+func (m *machine) isDict(v Value) bool {
+	return v.IsDict() && !isLoop(v.AsDict()) && !m.spaces[v.AsDict()]
+}
+
 // functions are the names that translate writes.
 func (m *machine) functions() map[string]function {
 	all := map[string]function{
@@ -126,6 +131,9 @@ func (m *machine) functions() map[string]function {
 		"_pos":     func(a []Value, _ map[string]Value) (Value, error) { return m.arithmetic("+", jinja.NewInt(0), a[0]) },
 		"_float":   func(a []Value, _ map[string]Value) (Value, error) { return parseFloat(a[0].AsString()), m.step(0) },
 		"_cat":     two(m.concat),
+		"_star":    m.unsupported("* before an argument"),
+		"_empty":   func([]Value, map[string]Value) (Value, error) { return m.list(nil) },
+		"_push":    m.push,
 
 		"v_range":           m.rangeOf,
 		"v_namespace":       m.namespace,
@@ -200,7 +208,7 @@ func (m *machine) iterate(v Value) ([]Value, error) {
 	case isGenerator(v):
 		all, _ := v.AsCallable().Fn(nil, nil)
 		return all.AsList().Items, m.step(0)
-	case v.IsDict() && !isLoop(v.AsDict()) && !m.spaces[v.AsDict()]:
+	case m.isDict(v):
 		return keys(v.AsDict()), m.step(24 * v.AsDict().Len())
 	case v.IsString():
 		var out []Value
@@ -244,6 +252,15 @@ func (m *machine) items2(args []Value, _ map[string]Value) (Value, error) {
 		}
 	}
 	return jinja.NewList(items), nil
+}
+
+// push adds a pair to a list of ours.
+func (m *machine) push(args []Value, _ map[string]Value) (Value, error) {
+	pair, err := m.special(args[1:], "tuple")
+	if err == nil {
+		args[0].AsList().Append(pair)
+	}
+	return jinja.NewString(""), err
 }
 
 // member checks {% set namespace.name = value %} and returns the value.

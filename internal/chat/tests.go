@@ -41,6 +41,9 @@ func (m *machine) applyTest(name, v Value, args []Value) (bool, error) {
 		return false, fmt.Errorf("the name of a test is no string")
 	}
 	n := name.AsString()
+	if !knownTest(n) && comparisonTests[n] == "" {
+		return false, fmt.Errorf("there is no test %s", n)
+	}
 	if op, ok := comparisonTests[n]; ok {
 		if len(args) != 1 {
 			return false, fmt.Errorf("test %s takes one value", n)
@@ -76,12 +79,12 @@ func (m *machine) simpleTest(n string, v Value, args []Value) (bool, error) {
 	case "string":
 		return v.IsString(), nil
 	case "mapping":
-		return v.IsDict(), nil
+		return m.isDict(v), nil
 	case "sequence":
 		view := v.IsList() && strings.HasPrefix(m.kinds[v.AsList()], "dict")
-		return v.IsString() || v.IsList() && !view || v.IsDict() || v.IsUndefined(), nil
+		return v.IsString() || v.IsList() && !view || m.isDict(v) || v.IsUndefined(), nil
 	case "iterable":
-		return v.IsString() || v.IsList() || v.IsDict() || v.IsUndefined() || isGenerator(v), nil
+		return v.IsString() || v.IsList() || m.isDict(v) || v.IsUndefined() || isGenerator(v) || v.IsDict() && isLoop(v.AsDict()), nil
 	case "callable":
 		return v.IsUndefined() || v.IsCallable() && !isGenerator(v), nil
 	case "escaped":

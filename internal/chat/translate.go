@@ -204,9 +204,6 @@ func (t *translator) forBlock() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if len(names) != 1 {
-			return "", t.errorf("a loop over two names with a condition is not supported")
-		}
 		filter = " if _true(" + f + ")"
 	}
 	if t.peek().name("recursive") {
@@ -233,6 +230,10 @@ func (t *translator) forBlock() (string, error) {
 		other = "{% else %}" + other
 	}
 	before, inside := "", ""
+	if len(names) == 2 && filter != "" { // the library's condition knows one name alone
+		before, list = t.collect(names, list, filter)
+		filter = ""
+	}
 	for _, n := range set.names {
 		if slices.Contains(names, n) {
 			continue // set anew by the loop itself
@@ -244,6 +245,15 @@ func (t *translator) forBlock() (string, error) {
 	}
 	head := fmt.Sprintf("{%% for v_%s in _items%d(%s)%s %%}{{ _step() }}", strings.Join(names, ", v_"), len(names), list, filter)
 	return before + head + inside + body + other + "{% endfor %}", t.close()
+}
+
+// collect writes a loop that collects the pairs which fulfil a condition, and returns it and the variable that holds them.
+func (t *translator) collect(names []string, list, filter string) (loop, found string) {
+	t.hidden++
+	found = "_old" + strconv.Itoa(t.hidden)
+	a, b := "v_"+names[0], "v_"+names[1]
+	return fmt.Sprintf("{%% set %s = _empty() %%}{%% for %s, %s in _items2(%s) %%}{{ _step() }}{%%%s %%}{{ _push(%s, %s, %s) }}{%% endif %%}{%% endfor %%}",
+		found, a, b, list, filter, found, a, b), found
 }
 
 // names reads names with commas, with or without brackets, up to a word.

@@ -75,7 +75,7 @@ func (m *machine) repr(b *strings.Builder, v Value, depth int) error {
 	case v.IsList():
 		return m.reprList(b, v.AsList(), depth)
 	case v.IsDict():
-		if isLoop(v.AsDict()) || m.spaces[v.AsDict()] {
+		if !m.isDict(v) {
 			return fmt.Errorf("prints loop or a namespace")
 		}
 		b.WriteByte('{')
