@@ -8,6 +8,7 @@
 package tensor
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 
@@ -27,11 +28,9 @@ type Matrix struct {
 	rowBytes int
 	block    int           // columns summed up on their own
 	groups   int           // scales in a row; 0 for plain values
-	unit     quant.Packed  // scales and biases of one row for which decoding gives code values
 	center   float32       // affine: what is subtracted from codes, so that they lie around 0
-	nibbles  *[16]float32  // the values of 4-bit codes; nil when codes have another width
-	octets   *[256]float32 // the values of affine 8-bit codes
-	scaleU8  *[256]float32 // the values of one-byte scales
+	values   *[256]float32 // of codes; as many count as there are codes
+	scaleU8  *[256]float32 // of one-byte scales
 }
 
 // NewMatrix checks that the bytes are a matrix's. scheme has Mode "" for plain values.
@@ -64,64 +63,45 @@ func NewMatrix(rows, cols int, t quant.Float, scheme quant.Scheme, p quant.Packe
 	return m, nil
 }
 
-// prepare works out the values of codes and one-byte scales, all by asking package quant, which is where formats are known.
+// prepare works out the values of codes and one-byte scales, by asking package quant, which is where formats are known.
 func (m *Matrix) prepare() {
-	one := make([]float32, m.groups)
-	for g := range one {
-		one[g] = 1
-	}
 	if m.Scheme.Mode == quant.Affine {
 		m.center = float32(int(1) << (m.Scheme.Bits - 1))
-		m.unit = quant.Packed{Scales: encodeF32(one, 1), Biases: encodeF32(one, -m.center)}
 	} else {
 		m.scaleU8 = scaleValues(m.Scheme)
-		m.unit.Scales = make([]byte, m.groups)
-		for g := range m.unit.Scales {
-			m.unit.Scales[g] = unitScale(m.scaleU8)
-		}
 	}
-	switch {
-	case m.Scheme.Bits == 4:
-		m.nibbles = new([16]float32)
-		copy(m.nibbles[:], m.codeValues())
-	case m.Scheme.Bits == 8:
-		m.octets = new([256]float32)
-		copy(m.octets[:], m.codeValues())
-	}
+	m.values = codeValues(m.Scheme, m.center)
 }
 
-func encodeF32(ones []float32, value float32) []byte {
-	values := make([]float32, len(ones))
-	for i := range values {
-		values[i] = value
+// unitScales are scales and biases for which decoding gives code values less the centre.
+func unitScales(s quant.Scheme, groups int, center float32) quant.Packed {
+	if s.Mode == quant.Affine {
+		return quant.Packed{Scales: repeatF32(1, groups), Biases: repeatF32(-center, groups)}
 	}
-	out := make([]byte, 4*len(values))
-	quant.F32.Encode(out, values)
-	return out
+	return quant.Packed{Scales: bytes.Repeat([]byte{unitScale(scaleValues(s))}, groups)}
 }
 
-// codeValues gives the values of all codes of 4 or 8 bits.
-func (m *Matrix) codeValues() []float32 {
-	codes := make([]byte, 256)
-	for c := range codes {
-		codes[c] = byte(c)
-		if m.Scheme.Bits == 4 {
-			codes[c] = byte(2*c&15 | (2*c+1)&15<<4)
+func repeatF32(value float32, n int) []byte {
+	one := make([]byte, 4)
+	quant.F32.Encode(one, []float32{value})
+	return bytes.Repeat(one, n)
+}
+
+// codeValues gives the values of all codes: those of a row that has each of them, in order.
+func codeValues(s quant.Scheme, center float32) *[256]float32 {
+	codes, bits := new([256]float32), uint(s.Bits)
+	n := max(1<<bits, s.GroupSize)
+	weight := make([]byte, n*s.Bits/8)
+	for c := range 1 << bits {
+		for b := range bits {
+			at := uint(c)*bits + b
+			weight[at/8] |= byte(c>>b&1) << (at % 8)
 		}
 	}
-	n := 256 / m.Scheme.GroupSize
-	p := quant.Packed{Weight: codes[:256*m.Scheme.Bits/8]}
-	if m.Scheme.Mode == quant.Affine {
-		one := make([]float32, n)
-		p.Scales, p.Biases = encodeF32(one, 1), encodeF32(one, -m.center)
-	} else {
-		for range n {
-			p.Scales = append(p.Scales, unitScale(m.scaleU8))
-		}
-	}
-	out := make([]float32, 256)
-	m.Scheme.DecodeRow(out, p, quant.F32, 0, 256)
-	return out[:1<<m.Scheme.Bits]
+	p := unitScales(s, n/s.GroupSize, center)
+	p.Weight = weight
+	s.DecodeRow(codes[:n], p, quant.F32, 0, n)
+	return codes
 }
 
 // scaleValues gives the value of each one-byte scale: that of a code that stands for 1.
@@ -169,18 +149,6 @@ func (m *Matrix) Row(dst []float32, row int) {
 		return
 	}
 	m.Scheme.DecodeRow(dst[:m.Cols], m.Packed, m.Float, row, m.Cols)
-}
-
-// codes writes the code values of a row: plain values as they are, affine codes less their centre, E2M1 and E4M3 values.
-func (m *Matrix) codes(dst []float32, row int) {
-	bytes := m.Packed.Weight[row*m.rowBytes:][:m.rowBytes]
-	if m.Scheme.Mode == "" {
-		m.Float.Decode(dst[:m.Cols], bytes)
-		return
-	}
-	p := m.unit
-	p.Weight = bytes
-	m.Scheme.DecodeRow(dst[:m.Cols], p, quant.F32, 0, m.Cols)
 }
 
 // scales writes the scales of a row, and for affine what stands beside them: bias + scale*centre, the value of a code at the centre.

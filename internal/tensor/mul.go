@@ -15,10 +15,14 @@ type Scratch struct {
 	scale, bias []float32 // [most groups in a row]
 	table       *[Block / 2 * 256]float32
 	columns     [4][]float32 // [tableRows]
+	touched     byte         // keeps reads that are done for the cache alone
 }
 
 // tableRows are the rows that one table of products is used for before the next is made, so that their weights stay in the cache from one block to the next.
 const tableRows = 2048
+
+// panelBytes, of each of tableRows, fit the cache of a core.
+const panelBytes = 320
 
 // minTableRows is the number of rows from which making a table is quicker than doing without.
 const minTableRows = 128
@@ -41,7 +45,7 @@ func (s *Scratch) Bytes() int64 {
 // keeps it, so that a result does not depend on how many rows or vectors are computed together.
 func (m *Matrix) Mul(dst []float32, stride int, in *Input, n, lo, hi int, s *Scratch) {
 	switch {
-	case m.nibbles != nil && n < 4 && hi-lo >= minTableRows:
+	case m.Scheme.Bits == 4 && hi-lo >= minTableRows:
 		for t := range n {
 			for at := lo; at < hi; at += tableRows {
 				m.mulTable(dst[t*stride:], in, t, at, min(at+tableRows, hi), s)
@@ -49,7 +53,7 @@ func (m *Matrix) Mul(dst []float32, stride int, in *Input, n, lo, hi int, s *Scr
 		}
 	case n == 1 && m.Scheme.Mode == "" && m.Float == quant.BF16:
 		m.mulBF16(dst, in, lo, hi, s)
-	case n == 1 && m.Scheme.Mode == quant.Affine && m.Scheme.Bits == 8:
+	case n == 1 && m.Scheme.Bits == 8:
 		m.mulOctets(dst, in, lo, hi, s)
 	default:
 		for row := lo; row < hi; row++ {
@@ -177,20 +181,22 @@ func (m *Matrix) mulTable(dst []float32, in *Input, t, lo, hi int, s *Scratch) {
 	clear(total)
 	clear(rest)
 	sums := in.groupSums(m.Scheme.GroupSize, t)
+	panel := m.panelGroups()
 	for g := range m.groups {
+		if g%panel == 0 {
+			s.touched += m.touch(lo, hi, g, min(g+panel, m.groups))
+		}
 		m.scaleColumn(scale, bias, lo, g)
 		for at := g * m.Scheme.GroupSize; at < (g+1)*m.Scheme.GroupSize; at += m.block {
-			pairTable(s.table, m.nibbles, x[at:][:m.block])
+			pairTable(s.table, m.values, x[at:][:m.block])
 			codes := m.Packed.Weight[lo*m.rowBytes+at/2:]
 			switch m.block {
 			case 64:
-				for i := range total {
-					total[i] += float32(scale[i] * look32(s.table, codes[i*m.rowBytes:][:32]))
-				}
+				look64(total, scale, s.table, codes, m.rowBytes)
+			case 32:
+				look32(total, scale, s.table, codes, m.rowBytes)
 			default:
-				for i := range total {
-					total[i] += float32(scale[i] * look(s.table, codes[i*m.rowBytes:][:m.block/2]))
-				}
+				look16(total, scale, s.table, codes, m.rowBytes)
 			}
 		}
 		if m.Scheme.Mode == quant.Affine {
@@ -203,6 +209,26 @@ func (m *Matrix) mulTable(dst []float32, in *Input, t, lo, hi int, s *Scratch) {
 	for i := range out {
 		out[i] = total[i] + rest[i]
 	}
+}
+
+// panelGroups is the number of groups whose codes are brought into the cache together: about panelBytes of each row.
+func (m *Matrix) panelGroups() int {
+	panels := (m.rowBytes + panelBytes - 1) / panelBytes
+	return (m.groups + panels - 1) / panels
+}
+
+// touch reads a byte of every cache line of some groups of rows, in the order of the memory. What comes after walks through the same lines column by column, which from memory would be
+// several times slower.
+func (m *Matrix) touch(lo, hi, from, to int) (sum byte) {
+	groupBytes := m.rowBytes / m.groups
+	for row := lo; row < hi; row++ {
+		w := m.Packed.Weight[row*m.rowBytes:][from*groupBytes : to*groupBytes]
+		for i := 0; i < len(w); i += 64 {
+			sum += w[i]
+		}
+		sum += w[len(w)-1]
+	}
+	return sum
 }
 
 // scaleColumn writes what scales writes, for one group of neighbouring rows.
@@ -232,52 +258,77 @@ func (m *Matrix) scaleColumn(scale, bias []float32, lo, g int) {
 }
 
 // pairTable works out, for each pair of activations and each byte, low code times first plus high code times second.
-func pairTable(table *[Block / 2 * 256]float32, values *[16]float32, x []float32) {
+func pairTable(table *[Block / 2 * 256]float32, values *[256]float32, x []float32) {
 	for p := range len(x) / 2 {
-		of := table[p*256:][:256]
+		of := (*[256]float32)(table[p*256:])
 		var low [16]float32
 		for c := range low {
 			low[c] = float32(values[c] * x[2*p])
 		}
-		for c, v := range values {
+		for c, v := range values[:16] {
 			high := float32(v * x[2*p+1])
-			sums := of[c*16:][:16]
-			for i := range sums {
+			sums := (*[16]float32)(of[c*16:])
+			for i := 0; i < 16; i += 4 {
 				sums[i] = low[i] + high
+				sums[i+1] = low[i+1] + high
+				sums[i+2] = low[i+2] + high
+				sums[i+3] = low[i+3] + high
 			}
 		}
 	}
 }
 
-// look32 is dot for 64 codes by the table.
-func look32(table *[Block / 2 * 256]float32, codes []byte) float32 {
-	codes = codes[:32]
-	var a0, a1, a2, a3 float32
-	for i := 0; i < 32; i += 8 {
-		v, of := le.Uint64(codes[i:]), table[i*256:][:2048]
-		a0 += of[v&255]
-		a1 += of[256+v>>8&255]
-		a2 += of[512+v>>16&255]
-		a3 += of[768+v>>24&255]
-		a0 += of[1024+v>>32&255]
-		a1 += of[1280+v>>40&255]
-		a2 += of[1536+v>>48&255]
-		a3 += of[1792+v>>56]
+// look64, look32 and look16 add scale times dot, by the table, to the totals of rows that are stride bytes apart, for blocks of that many codes.
+func look64(total, scale []float32, table *[Block / 2 * 256]float32, codes []byte, stride int) {
+	scale = scale[:len(total)]
+	for r := range total {
+		c := codes[r*stride:][:32]
+		var a0, a1, a2, a3 float32
+		for i := 0; i < 32; i += 8 {
+			v, of := le.Uint64(c[i:]), table[i*256:][:2048]
+			a0 += of[v&255]
+			a1 += of[256+v>>8&255]
+			a2 += of[512+v>>16&255]
+			a3 += of[768+v>>24&255]
+			a0 += of[1024+v>>32&255]
+			a1 += of[1280+v>>40&255]
+			a2 += of[1536+v>>48&255]
+			a3 += of[1792+v>>56]
+		}
+		total[r] += float32(scale[r] * ((a0 + a1) + (a2 + a3)))
 	}
-	return (a0 + a1) + (a2 + a3)
 }
 
-// look is look32 for any multiple of 8 codes.
-func look(table *[Block / 2 * 256]float32, codes []byte) float32 {
-	var a0, a1, a2, a3 float32
-	for i := 0; i+4 <= len(codes); i += 4 {
-		v, of := le.Uint32(codes[i:]), table[i*256:][:1024]
-		a0 += of[v&255]
-		a1 += of[256+v>>8&255]
-		a2 += of[512+v>>16&255]
-		a3 += of[768+v>>24]
+func look32(total, scale []float32, table *[Block / 2 * 256]float32, codes []byte, stride int) {
+	scale = scale[:len(total)]
+	for r := range total {
+		c := codes[r*stride:][:16]
+		var a0, a1, a2, a3 float32
+		for i := 0; i < 16; i += 8 {
+			v, of := le.Uint64(c[i:]), table[i*256:][:2048]
+			a0 += of[v&255]
+			a1 += of[256+v>>8&255]
+			a2 += of[512+v>>16&255]
+			a3 += of[768+v>>24&255]
+			a0 += of[1024+v>>32&255]
+			a1 += of[1280+v>>40&255]
+			a2 += of[1536+v>>48&255]
+			a3 += of[1792+v>>56]
+		}
+		total[r] += float32(scale[r] * ((a0 + a1) + (a2 + a3)))
 	}
-	return (a0 + a1) + (a2 + a3)
+}
+
+func look16(total, scale []float32, table *[Block / 2 * 256]float32, codes []byte, stride int) {
+	scale = scale[:len(total)]
+	for r := range total {
+		v := le.Uint64(codes[r*stride:])
+		a0 := table[v&255] + table[1024+v>>32&255]
+		a1 := table[256+v>>8&255] + table[1280+v>>40&255]
+		a2 := table[512+v>>16&255] + table[1536+v>>48&255]
+		a3 := table[768+v>>24&255] + table[1792+v>>56]
+		total[r] += float32(scale[r] * ((a0 + a1) + (a2 + a3)))
+	}
 }
 
 // mulBF16 multiplies rows of BF16 with one vector without decoding them first.
@@ -316,7 +367,7 @@ func blocksBF16(w []byte, x []float32) (total float32) {
 	return total
 }
 
-// mulOctets multiplies rows of affine 8-bit codes with one vector without decoding them first.
+// mulOctets multiplies rows of 8-bit codes with one vector without decoding them first.
 func (m *Matrix) mulOctets(dst []float32, in *Input, lo, hi int, s *Scratch) {
 	x, size := in.padded(0), m.Scheme.GroupSize
 	for row := lo; row < hi; row++ {
@@ -325,7 +376,7 @@ func (m *Matrix) mulOctets(dst []float32, in *Input, lo, hi int, s *Scratch) {
 		var total float32
 		for g, scale := range s.scale[:m.groups] {
 			for at := g * size; at < (g+1)*size; at += m.block {
-				total += float32(scale * dotOctets(m.octets, w[at:][:m.block], x[at:][:m.block]))
+				total += float32(scale * dotOctets(m.values, w[at:][:m.block], x[at:][:m.block]))
 			}
 		}
 		dst[row] = total + m.rest(in, 0, s.bias)

@@ -7,14 +7,16 @@ import (
 )
 
 // Pool is a fixed set of workers, of which the caller of Run is number 0. A step of a model is some hundred short parallel pieces, so workers wait for the next one by spinning for
-// some microseconds before they go to sleep: a channel for each piece would cost more than the pieces.
+// some microseconds before they go to sleep: a channel for each piece would cost more than the pieces. Work is split into as many shares as there are workers, always in the same way; a
+// worker that the system has not let run yet does not hold up the others, because who is done takes shares that nobody has begun.
 type Pool struct {
 	workers int
-	work    func(worker int) // of the current Run; written before turn moves
+	work    func(share int) // of the current Run; written before turn moves
 
-	turn    atomic.Uint32 // moves when there is work
-	pending atomic.Int32  // workers that have not finished
-	asleep  []atomic.Bool // by worker; who clears it must send, or not wait
+	turn    atomic.Uint32   // moves when there is work
+	claimed []atomic.Uint32 // by share: the last turn that somebody took it in
+	pending atomic.Int32    // shares that are not finished
+	asleep  []atomic.Bool   // by worker; who clears it must send, or not wait
 	wake    []chan struct{}
 	stopped atomic.Bool
 	done    sync.WaitGroup
@@ -26,6 +28,7 @@ const spins = 20000
 // NewPool starts workers-1 goroutines; Close ends them.
 func NewPool(workers int) *Pool {
 	p := &Pool{workers: max(workers, 1)}
+	p.claimed = make([]atomic.Uint32, p.workers)
 	p.asleep = make([]atomic.Bool, p.workers)
 	p.wake = make([]chan struct{}, p.workers)
 	for w := range p.workers {
@@ -38,23 +41,36 @@ func NewPool(workers int) *Pool {
 	return p
 }
 
-// Workers is the number of workers, the caller of Run included.
+// Workers is the number of workers, the caller of Run included, and of shares.
 func (p *Pool) Workers() int { return p.workers }
 
-// Run calls work once for each worker, at the same time, and returns when all have returned. It allocates nothing. One Run at a time.
-func (p *Pool) Run(work func(worker int)) {
+// Run calls work once for each share, several at the same time, and returns when all have returned. It allocates nothing. One Run at a time.
+func (p *Pool) Run(work func(share int)) {
 	if p.workers == 1 {
 		work(0)
 		return
 	}
 	p.work = work
-	p.pending.Store(int32(p.workers - 1))
-	p.turn.Add(1)
+	p.pending.Store(int32(p.workers))
+	turn := p.turn.Add(1)
 	for w := 1; w < p.workers; w++ {
 		p.rouse(w)
 	}
-	work(0)
+	for share := range p.workers {
+		p.take(share, turn)
+	}
 	p.await(0, func() bool { return p.pending.Load() == 0 })
+}
+
+// take does a share unless somebody else has it.
+func (p *Pool) take(share int, turn uint32) {
+	// who wins here holds up the end of this Run until the share is done, so that p.work stays what it is
+	if p.claimed[share].CompareAndSwap(turn-1, turn) {
+		p.work(share)
+		if p.pending.Add(-1) == 0 {
+			p.rouse(0)
+		}
+	}
 }
 
 // Close ends the workers. It must not be called during a Run, nor twice.
@@ -73,13 +89,12 @@ func (p *Pool) serve(w int) {
 	moved := func() bool { return p.turn.Load() != seen }
 	for {
 		p.await(w, moved)
-		seen++
+		seen = p.turn.Load()
 		if p.stopped.Load() {
 			return
 		}
-		p.work(w)
-		if p.pending.Add(-1) == 0 {
-			p.rouse(0)
+		for i := range p.workers { // its own share first
+			p.take((w+i)%p.workers, seen)
 		}
 	}
 }
@@ -108,10 +123,10 @@ func (p *Pool) rouse(w int) {
 	}
 }
 
-// Share is worker's part of n things, contiguous and in multiples of unit but for the last: from lo to before hi. It depends on nothing else.
-func (p *Pool) Share(worker, n, unit int) (lo, hi int) {
+// Share is a share's part of n things, contiguous and in multiples of unit but for the last: from lo to before hi. It depends on nothing else.
+func (p *Pool) Share(share, n, unit int) (lo, hi int) {
 	units := (n + unit - 1) / unit
-	lo = units * worker / p.workers * unit
-	hi = units * (worker + 1) / p.workers * unit
+	lo = units * share / p.workers * unit
+	hi = units * (share + 1) / p.workers * unit
 	return min(lo, n), min(hi, n)
 }

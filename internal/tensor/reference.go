@@ -10,7 +10,7 @@ import "github.com/mlxbuild/mlxbuild/internal/quant"
 // Beyond the last column stand zeros.
 func mulReference(m *Matrix, in *Input, row, t int) float32 {
 	codes := make([]float32, in.stride)
-	m.codes(codes, row)
+	m.codesReference(codes, row)
 	scale, bias := make([]float32, m.groups), make([]float32, m.groups)
 	if m.groups > 0 {
 		m.scales(scale, bias, row)

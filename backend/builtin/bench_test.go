@@ -1,0 +1,65 @@
+package builtin
+
+import (
+	"context"
+	"testing"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/quant"
+)
+
+// BenchmarkDecode makes 32 tokens with the real model after a short prompt, and prints tokens a second after the first, and the time to the first.
+func BenchmarkDecode(b *testing.B) {
+	src := oracle.SmolLM2(b)
+	for _, c := range []struct {
+		name   string
+		scheme func(string, int64) quant.Scheme
+	}{
+		{"affine4", uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64})},
+		{"affine8", uniform(quant.Scheme{Mode: quant.Affine, Bits: 8, GroupSize: 64})},
+		{"affine6", uniform(quant.Scheme{Mode: quant.Affine, Bits: 6, GroupSize: 64})},
+		{"mxfp4", uniform(quant.Scheme{Mode: quant.MXFP4, Bits: 4, GroupSize: 32})},
+		{"bf16", nil},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			dir := src
+			if c.scheme != nil {
+				dir = quantized(b, src, c.scheme)
+			}
+			m := mustLoad(b, New(), dir)
+			const tokens = 32
+			var first, rest float64
+			for b.Loop() {
+				r, err := m.Generate(context.Background(), smolPrompts[:1], backend.GenerateOptions{MaxTokens: tokens, IgnoreEOS: true}, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				first += r[0].At[0].Seconds()
+				rest += (r[0].At[tokens-1] - r[0].At[0]).Seconds()
+			}
+			b.ReportMetric(float64(b.N*(tokens-1))/rest, "tok/s")
+			b.ReportMetric(first/float64(b.N)*1000, "ttft_ms")
+		})
+	}
+}
+
+// BenchmarkPrefill reads a prompt of 256 tokens.
+func BenchmarkPrefill(b *testing.B) {
+	src := oracle.SmolLM2(b)
+	for name, scheme := range map[string]quant.Scheme{"affine4": {Mode: quant.Affine, Bits: 4, GroupSize: 64}} {
+		b.Run(name, func(b *testing.B) {
+			m := mustLoad(b, New(), quantized(b, src, uniform(scheme)))
+			prompt := make([]int32, 256)
+			for i := range prompt {
+				prompt[i] = int32(100 + i)
+			}
+			for b.Loop() {
+				if _, err := m.Logits(context.Background(), prompt, []int{255}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*len(prompt))/b.Elapsed().Seconds(), "tok/s")
+		})
+	}
+}
