@@ -104,6 +104,28 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// TestGolden holds the text of known formats where no jinja2 is at hand; TestOracleTemplates holds the rest.
+func TestGolden(t *testing.T) {
+	for name, want := range map[string]string{
+		"chatml.jinja":       "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+		"chatml_lines.jinja": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+		"llama2.jinja":       "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n Hi [/INST] Hello. </s><s>[INST] Bye [/INST]",
+		"llama3.jinja":       "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+		"llama3_1.jinja":     "<s><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 05 Mar 2026\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+		"mistral.jinja":      "<s>[INST]  Hi [/INST] Hello.</s>[INST] Be brief.\n\nBye[/INST]",
+		"zephyr.jinja":       "<|system|>\nBe brief.</s>\n<|user|>\n Hi </s>\n<|assistant|>\nHello.</s>\n<|user|>\nBye</s>\n<|assistant|>\n",
+	} {
+		source, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := oracleCase{Template: string(source), Messages: []oracleMessage{{"system", "Be brief."}, {"user", " Hi "}, {"assistant", "Hello."}, {"user", "Bye"}}, Generate: true, Tokens: oracleTokens}
+		if got, err := renderCase(c); err != nil || got != want {
+			t.Errorf("%s: %v\n got %q\nwant %q", name, err, got, want)
+		}
+	}
+}
+
 func TestMessagesKeepTheirKeysInOrder(t *testing.T) {
 	got := render(t, "{{ messages | tojson }} {% for m in messages %}{% for k, v in m.items() %}{{ k }}={{ v }};{% endfor %}{% endfor %}", Message{"user", "é\"<&>"})
 	if want := `[{"role": "user", "content": "é\"<&>"}] role=user;content=é"<&>;`; got != want {

@@ -10,9 +10,15 @@ import (
 // compile makes a searcher of a pattern that no scanner is written for. It takes the part of Oniguruma's language that Go's regexp, which never backtracks,
 // can match alike: literals, groups, alternatives, classes, and the quantifiers ? * + {n,m}. Everything else is an error.
 func compile(pattern string) (func(s string, from int) (start, end int), error) {
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("it has more than %d bytes", maxPattern)
+	}
 	translated, err := translate(pattern)
 	if err != nil {
 		return nil, err
+	}
+	if len(translated) > maxTranslated {
+		return nil, fmt.Errorf("it names too many properties of characters")
 	}
 	re, err := regexp.Compile(translated)
 	if err != nil {
@@ -30,6 +36,12 @@ func compile(pattern string) (func(s string, from int) (start, end int), error) 
 		return from + at[0], from + at[1]
 	}, nil
 }
+
+// Limits of a pattern: real ones have a few hundred bytes, and a property such as \p{L} becomes ten thousand.
+const (
+	maxPattern    = 4 << 10
+	maxTranslated = 256 << 10
+)
 
 // onigSpace is \s of Oniguruma as the inside of a class.
 const onigSpace = `\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}`
