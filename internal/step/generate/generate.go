@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -163,6 +164,9 @@ type Texts struct {
 	Texts   []Text `json:"texts"`
 }
 
+// someDay is today for templates that write the date: text that is kept must not change overnight.
+var someDay = time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC)
+
 // Run loads the target from its folder and writes text for every prompt.
 func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	s, err := Open(ctx, a.kind.Runtime, e.Inputs[0].Dir)
@@ -172,7 +176,7 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	defer s.Close()
 	out := Texts{Runtime: a.kind.Runtime.Name(), Compute: string(backend.Float32)}
 	for _, p := range a.entry.Prompts.Prompts {
-		text, err := s.Text(ctx, p, Options{Chat: a.entry.Prompts.Chat || len(p.Messages) > 0, System: a.entry.Prompts.System, Generate: backend.GenerateOptions{
+		text, err := s.Text(ctx, p, Options{Chat: a.entry.Prompts.Chat || len(p.Messages) > 0, System: a.entry.Prompts.System, Now: someDay, Generate: backend.GenerateOptions{
 			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed}}, nil)
 		if err != nil {
 			return nil, err

@@ -46,6 +46,7 @@ func (s *Session) HasTemplate() bool { return s.template != nil }
 type Options struct {
 	Chat     bool
 	System   string
+	Now      time.Time // what templates that write the date take for today; zero is today
 	Generate backend.GenerateOptions
 }
 
@@ -113,7 +114,7 @@ func (s *Session) encode(p spec.Prompt, o Options) (string, []int32, error) {
 			return "", nil, ErrNoTemplate
 		}
 		var err error
-		if prompt, err = s.template.Render(messages(p, o.System), chat.Options{AddGenerationPrompt: true}); err != nil {
+		if prompt, err = s.template.Render(messages(p, o.System), chat.Options{AddGenerationPrompt: true, Now: o.Now}); err != nil {
 			return "", nil, err
 		}
 		special = false
