@@ -20,6 +20,10 @@ type sequence struct {
 	done    bool
 }
 
+func newSequence(m *model, prompt []int32) *sequence {
+	return &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: prompt}
+}
+
 // Generate reads the prompts one after the other, in blocks, and then makes one token for each text at a time.
 func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) ([]backend.Result, error) {
 	start := time.Now()
@@ -77,7 +81,9 @@ func (m *model) newGeneration(start time.Time, prompts [][]int32, o backend.Gene
 		r.PromptTokens = len(p)
 		room := min(o.MaxTokens, m.limit()-len(p), 1<<16) // what is sure to fit; longer texts grow
 		r.Tokens, r.At = make([]int32, 0, room), make([]time.Duration, 0, room)
-		g.sequences = append(g.sequences, &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: p, result: r, sampler: newSampler(o, desk)})
+		s := newSequence(m, p)
+		s.result, s.sampler = r, newSampler(o, desk)
+		g.sequences = append(g.sequences, s)
 	}
 	return g
 }

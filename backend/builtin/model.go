@@ -159,7 +159,7 @@ func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, h
 		return err
 	}
 	defer m.leave()
-	s := &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: tokens}
+	s := newSequence(m, tokens)
 	for s.read < len(tokens) {
 		at := s.read
 		hidden, err := m.readBlock(ctx, s)
