@@ -55,7 +55,7 @@ func (e *ForeignFolderError) Hint() string {
 }
 
 // mayReplace reports whether what lies at the output folder's place may be replaced: nothing, or what mlxbuild made for this target.
-func (w worker) mayReplace(folder string) error {
+func (w worker) mayReplace(folder string, key cache.Digest) error {
 	s := w.run.graph.Steps[w.id]
 	info, err := os.Lstat(folder)
 	if errors.Is(err, fs.ErrNotExist) || w.run.o.Force {
@@ -74,7 +74,7 @@ func (w worker) mayReplace(folder string) error {
 		}
 		return &ForeignFolderError{folder, "exists, and mlxbuild did not make it for this target"}
 	}
-	if here := filepath.Base(s.Recipe); p.Recipe != here && p.Recipe != "" && p.Key != w.run.steps[w.id].Key {
+	if here := filepath.Base(s.Recipe); p.Recipe != here && p.Recipe != "" && p.Key != key {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(w.buildDir()), p.Recipe)); err == nil {
 			return &ForeignFolderError{folder, fmt.Sprintf("belongs to target %s of %s, which %s makes in another way", s.Target, p.Recipe, here)}
 		}
@@ -96,7 +96,7 @@ func (w worker) link(ctx context.Context, rec *cache.Record) (copies int, err er
 		return 0, err
 	}
 	defer release()
-	if err := w.mayReplace(folder); err != nil {
+	if err := w.mayReplace(folder, rec.Key); err != nil {
 		return 0, err
 	}
 	parent := filepath.Dir(folder)

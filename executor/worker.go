@@ -91,7 +91,7 @@ func (w worker) make(ctx context.Context, v sight, warn func(string)) (*cache.Re
 	started := time.Now()
 	res, err := s.Action.Run(ctx, w.env(stage, warn))
 	if err != nil {
-		return nil, err
+		return nil, c.Explain(s.Name, err)
 	}
 	rec := &cache.Record{Format: 1, Key: v.key, KeyText: v.text, Step: s.Name, Result: res.Value, Started: started.UTC(),
 		Mlxbuild: r.o.Version, Machine: r.o.Machine}

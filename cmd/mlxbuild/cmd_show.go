@@ -20,18 +20,25 @@ import (
 // collect writes what steps found out to build/results.jsonl and, where a person is told, the text that was made in this run.
 func (a *app) collect(p *project, outcomes []executor.Outcome) error {
 	files := map[string][]result.Line{}
+	known := map[string]map[string]bool{} // by file: keys that it has
 	for _, id := range p.want {
-		s := p.graph.Steps[id]
-		if s.Kind != "generate" || !changed(outcomes[id].State) {
+		s, o := p.graph.Steps[id], outcomes[id]
+		path := p.resultsFile(s)
+		if s.Kind != "generate" || o.Key == (cache.Digest{}) || !changed(o.State) && o.State != executor.UpToDate {
 			continue
 		}
-		line, ok := p.resultLine(id, outcomes[id].Key)
+		if known[path] == nil {
+			known[path] = keysIn(path)
+		}
+		if !changed(o.State) && known[path][o.Key.String()] {
+			continue
+		}
+		line, ok := p.resultLine(id, o.Key)
 		if !ok {
 			continue
 		}
-		path := p.resultsFile(s)
 		files[path] = append(files[path], line)
-		if !a.json && !a.quiet {
+		if !a.json && !a.quiet && changed(o.State) {
 			a.printTexts(line)
 		}
 	}
@@ -41,6 +48,16 @@ func (a *app) collect(p *project, outcomes []executor.Outcome) error {
 		}
 	}
 	return nil
+}
+
+// keysIn are the keys of the results in a file; none when it is missing.
+func keysIn(path string) map[string]bool {
+	keys := map[string]bool{}
+	lines, _ := result.Read(path) // what cannot be read is written again
+	for _, l := range lines {
+		keys[l.Key] = true
+	}
+	return keys
 }
 
 func changed(s executor.State) bool { return s == executor.Done || s == executor.Restored }

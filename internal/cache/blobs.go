@@ -257,7 +257,10 @@ func (c *Cache) sweepStages() {
 	}
 }
 
-// full adds to a disk-full error what a person needs to know.
+// Explain adds to a disk-full error what a person needs to know; other errors come back as they are.
+func (c *Cache) Explain(what string, err error) error { return c.full(what, err) }
+
+// full is Explain for paths.
 func (c *Cache) full(path string, err error) error {
 	if !isFull(err) {
 		return err

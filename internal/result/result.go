@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 )
@@ -81,6 +82,9 @@ func Update(path string, lines []Line) error {
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
 	}
 	return atomicfile.Write(path, out.Bytes(), 0o644)
 }

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -42,9 +43,7 @@ func (b *behind) wrote(at, n int64) {
 	b.cond.Signal()
 }
 
-// finish says that no more blocks come; stop the same, after a failure.
-func (b *behind) finish() { b.stop() }
-
+// stop says that no more blocks come.
 func (b *behind) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,20 +51,24 @@ func (b *behind) stop() {
 	b.cond.Signal()
 }
 
-// hash returns the digest of the file's size bytes.
+// hash returns the digest of the file's size bytes. When the writers end before the file is whole it sets err.
 func (b *behind) hash(f *os.File, size int64) cache.Digest {
 	h := sha256.New()
 	buf := make([]byte, blockBytes)
 	for at := int64(0); at < size; {
 		end := b.wait(at)
 		if end <= at {
-			break // ended early: the writer has the reason
+			b.err = fmt.Errorf("BUG: the file is whole up to byte %d of %d", at, size)
+			return cache.Digest{}
 		}
 		for at < end {
 			n, err := f.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
 			h.Write(buf[:n])
 			at += int64(n)
-			if err != nil && err != io.EOF || n == 0 {
+			if err == nil && n == 0 || err == io.EOF && at < end {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil && err != io.EOF {
 				b.err = err
 				return cache.Digest{}
 			}

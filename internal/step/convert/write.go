@@ -138,7 +138,7 @@ func (p *Plan) writeShard(ctx context.Context, w WriteEnv, s safetensors.Shard, 
 	p.feed(ctx, s, reuse, jobs)
 	close(jobs)
 	wg.Wait()
-	behind.finish()
+	behind.stop()
 	d := <-sum
 	if err := context.Cause(ctx); err != nil {
 		return d, err
