@@ -68,10 +68,40 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 		return outcomes, err
 	}
 	a.summary(p, outcomes, started)
+	a.stepSummary(p, outcomes)
 	if failed != nil {
 		return outcomes, failed
 	}
 	return outcomes, nil
+}
+
+// stepSummary appends a table to the page that GitHub shows for a job.
+func (a *app) stepSummary(p *project, outcomes []executor.Outcome) {
+	path := os.Getenv("GITHUB_STEP_SUMMARY")
+	if path == "" || !a.github {
+		return
+	}
+	var b strings.Builder
+	b.WriteString("| step | state | why | time |\n| --- | --- | --- | ---: |\n")
+	for id, o := range outcomes {
+		s := p.graph.Steps[id]
+		if s.Source != nil || o.State == executor.Unneeded {
+			continue
+		}
+		why := o.Reason
+		if o.Err != nil {
+			why = o.Err.Error()
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", s.Name, o.State, strings.ReplaceAll(strings.ReplaceAll(why, "|", "\\|"), "\n", " "), seconds(o.Seconds))
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.WriteString(b.String())
+		f.Close()
+	}
+	if err != nil {
+		a.term.Line("warning: the step summary could not be written: %v", err)
+	}
 }
 
 // summary is the last line of a build.

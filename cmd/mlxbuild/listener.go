@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,6 +90,9 @@ func (l *listener) step(e executor.Event) {
 	case executor.Failed:
 		t.Line("%s  %s", t.Paint(term.Red, "failed"), l.name(e.ID))
 	case executor.Skipped:
+		if !strings.HasSuffix(e.Reason, executor.Failed.String()) {
+			break // interrupted or stopped: the last line says how many
+		}
 		t.Line("%s  %s: %s", t.Paint(term.Yellow, "skipped"), l.name(e.ID), e.Reason)
 	case executor.Done, executor.Restored:
 		l.line(e)
