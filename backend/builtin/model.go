@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/mlxbuild/mlxbuild/backend"
@@ -121,14 +122,14 @@ func (m *model) Logits(ctx context.Context, tokens []int32, positions []int) ([]
 	}
 	out := make([][]float32, len(positions))
 	err := m.readAll(ctx, tokens, func(at int, hidden []float32) error {
+		var here []int // which of positions are in this block
 		for i, p := range positions {
-			row := (p - at) * m.info.HiddenSize
-			if row < 0 || row >= len(hidden) {
-				continue
+			if p >= at && (p-at)*m.info.HiddenSize < len(hidden) {
+				here = append(here, i)
 			}
-			out[i] = make([]float32, m.info.VocabSize)
-			m.network.Logits(out[i], hidden[row:][:m.info.HiddenSize])
-			if err := finite(out[i], p); err != nil {
+		}
+		for part := range slices.Chunk(here, headRows) {
+			if err := m.logitsOf(out, part, positions, at, hidden); err != nil {
 				return err
 			}
 		}
@@ -138,6 +139,23 @@ func (m *model) Logits(ctx context.Context, tokens []int32, positions []int) ([]
 		return nil, err
 	}
 	return out, nil
+}
+
+// logitsOf fills out for some of positions, at most headRows, all in a block whose first token stands at position at.
+func (m *model) logitsOf(out [][]float32, part, positions []int, at int, hidden []float32) error {
+	size, vocab := m.info.HiddenSize, m.info.VocabSize
+	rows, logits := make([]float32, 0, len(part)*size), make([]float32, len(part)*vocab)
+	for _, i := range part {
+		rows = append(rows, hidden[(positions[i]-at)*size:][:size]...)
+	}
+	m.network.Logits(logits, rows)
+	for k, i := range part {
+		out[i] = logits[k*vocab:][:vocab:vocab]
+		if err := finite(out[i], positions[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finite refuses logits that are not numbers.

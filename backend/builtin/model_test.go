@@ -73,6 +73,35 @@ func oneByOne(t *testing.T, m *model, ids []int32) (rows [][]float32) {
 	return rows
 }
 
+// TestManyTexts continues more texts than a block has places, of which some end early.
+func TestManyTexts(t *testing.T) {
+	m := mustLoad(t, New(), oracle.TinyStories(t))
+	var prompts [][]int32
+	for i := range block + 9 {
+		prompts = append(prompts, someIDs(2+i%5, 1000)[:1+i%5])
+		prompts[i][0] = int32(i * 13)
+	}
+	o := backend.GenerateOptions{MaxTokens: 12, Temperature: 1.2, Seed: 5}
+	all, err := m.Generate(t.Context(), prompts, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lengths := map[int]bool{}
+	for i, p := range prompts {
+		lengths[len(all[i].Tokens)] = true
+		alone, err := m.Generate(t.Context(), [][]int32{p}, o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(alone[0].Tokens, all[i].Tokens) {
+			t.Errorf("prompt %d: %v, with others %v", i, alone[0].Tokens, all[i].Tokens)
+		}
+	}
+	if len(lengths) < 3 {
+		t.Errorf("the texts have the lengths %v: none ended early", lengths)
+	}
+}
+
 // TestDecodeAllocatesNothing counts allocations of a step that makes one token for each of two texts, sampling included.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	m := mustLoad(t, Runtime{workers: 2}, quantized(t, oracle.TinyStories(t), mixed)).(*model)

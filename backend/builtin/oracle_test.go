@@ -142,7 +142,7 @@ for i, mode in enumerate(modes):
     m, c = load_model(Path(src), lazy=True)
     predicate = mode.pop("predicate", None)
     if predicate == "mixed":
-        predicate = lambda path, module: {"group_size": 32, "bits": 6, "mode": "affine"} if "v_proj" in path else ({"group_size": 32, "bits": 8, "mode": "mxfp8"} if "down" in path else "o_proj" not in path)
+        predicate = lambda path, module: {"group_size": None, "bits": 6, "mode": "affine"} if "v_proj" in path else ({"group_size": 32, "bits": 8, "mode": "mxfp8"} if "down" in path else "o_proj" not in path)
     m, c = quantize_model(m, c, mode["group_size"], mode["bits"], mode=mode["mode"], quant_predicate=predicate)
     save_model(dst, m, donate_model=False)
     if mode.get("infer"):

@@ -48,7 +48,10 @@ func (Runtime) Load(ctx context.Context, dir string, compute backend.Compute) (b
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a folder", dir)
 	}
-	return &model{}, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &model{}, nil
 }
 
 type model struct {
