@@ -1,11 +1,6 @@
 package executor
 
 import (
-	"crypto/sha256"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 
@@ -24,15 +19,36 @@ type sight struct {
 	placed  bool         // the output folder is in place (true for steps without one)
 }
 
-// looker looks at steps. prints holds the state of the output folders, taken for all of them at once.
+// looker looks at steps. The state of the output folders is taken for all of them at once, on every core, while keys are worked out.
 type looker struct {
 	graph  *planner.Graph
 	cache  *cache.Cache
-	prints map[step.ID]cache.Digest
+	prints []cache.Digest // of output folders by step; zero where there is none
+	ready  chan struct{}  // closed when prints is whole
 }
 
 func newLooker(g *planner.Graph, c *cache.Cache, ids []step.ID) *looker {
-	return &looker{graph: g, cache: c, prints: fingerprints(g, ids)}
+	l := &looker{graph: g, cache: c, prints: make([]cache.Digest, len(g.Steps)), ready: make(chan struct{})}
+	go l.takePrints(ids)
+	return l
+}
+
+func (l *looker) takePrints(ids []step.ID) {
+	defer close(l.ready)
+	var wg sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), len(ids)/64+1)
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := w; i < len(ids); i += workers {
+				if folder := l.graph.Steps[ids[i]].Folder; folder != "" {
+					l.prints[ids[i]], _ = Fingerprint(folder) // a folder that cannot be read is not in place
+				}
+			}
+		}()
+	}
+	wg.Wait()
 }
 
 // look shows where a step stands, given its inputs' digests.
@@ -57,12 +73,25 @@ func (l *looker) look(id step.ID, inputs []cache.Digest) sight {
 
 // inPlace reports whether the output folder is exactly as it was when the outputs of this key were put there.
 func (l *looker) inPlace(id step.ID, key cache.Digest) bool {
-	print, ok := l.prints[id]
-	if !ok {
-		return false
-	}
+	<-l.ready
 	want, ok := l.cache.Memo(placeMemo(key, l.graph.Steps[id].Folder))
-	return ok && want == print
+	return ok && want == l.prints[id] && want != (cache.Digest{})
+}
+
+// remembered is a guess at look for a build in which nothing changed: from the memo alone, without the output folders. untouched then says whether the guess was right.
+func (l *looker) remembered(id step.ID, inputs []cache.Digest) (v sight, ok bool) {
+	s := l.graph.Steps[id]
+	if s.Source != nil {
+		v = l.look(id, inputs)
+		return v, v.settled
+	}
+	if s.Folder == "" {
+		v = l.look(id, inputs)
+		return v, v.settled && v.placed
+	}
+	text, key := l.graph.Key(id, inputs)
+	tree, ok := l.cache.Memo(treeMemo(key))
+	return sight{known: true, text: text, key: key, settled: true, tree: tree, placed: true}, ok
 }
 
 // Facts that the memo keeps for looking. Each is only a shortcut: without it the record is read and the outputs are put in place again.
@@ -72,64 +101,4 @@ func placeMemo(key cache.Digest, folder string) cache.Digest {
 }
 func lastMemo(buildDir, name string) cache.Digest {
 	return cache.SumBytes([]byte("last\n" + buildDir + "\n" + name))
-}
-
-// fingerprints of the output folders of all given steps, taken on every core. Folders that are not there are left out.
-func fingerprints(g *planner.Graph, ids []step.ID) map[step.ID]cache.Digest {
-	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), len(ids)/64+1)
-	found := make([]map[step.ID]cache.Digest, workers)
-	for w := range workers {
-		found[w] = map[step.ID]cache.Digest{}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := w; i < len(ids); i += workers {
-				if folder := g.Steps[ids[i]].Folder; folder != "" {
-					if d, err := Fingerprint(folder); err == nil {
-						found[w][ids[i]] = d
-					}
-				}
-			}
-		}()
-	}
-	wg.Wait()
-	for _, more := range found[1:] {
-		for id, d := range more {
-			found[0][id] = d
-		}
-	}
-	return found[0]
-}
-
-// Fingerprint is a digest of names and metadata of everything in a folder. It reads no file: equal fingerprints mean that nothing was touched.
-func Fingerprint(dir string) (cache.Digest, error) {
-	h := sha256.New()
-	err := printFolder(dir, "", func(rel string, info fs.FileInfo) {
-		k := cache.StatKey(info)
-		fmt.Fprintf(h, "%s\x00", rel)
-		h.Write(k[:])
-	})
-	return cache.Digest(h.Sum(nil)), err
-}
-
-func printFolder(dir, prefix string, add func(rel string, info fs.FileInfo)) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := printFolder(filepath.Join(dir, e.Name()), prefix+e.Name()+"/", add); err != nil {
-				return err
-			}
-			continue
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		add(prefix+e.Name(), info)
-	}
-	return nil
 }

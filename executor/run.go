@@ -59,6 +59,9 @@ type result struct {
 // in its outcome and not in the error.
 func Run(ctx context.Context, g *planner.Graph, want []step.ID, o Options) ([]Outcome, error) {
 	r := newRun(g, want, o)
+	if r.untouched() {
+		return r.steps, nil
+	}
 	r.lookAll()
 	r.demand(want)
 	if !r.anyNeeded() {
@@ -101,13 +104,35 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 		waits: make([]int, n), needs: make([]bool, n), rank: make([]float64, n), results: make(chan result), running: map[step.ID]bool{}}
 }
 
+// untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
+func (r *run) untouched() bool {
+	outcomes := make([]Outcome, len(r.steps))
+	var inputs []cache.Digest
+	for _, id := range r.closure {
+		inputs = inputs[:0]
+		for _, in := range r.graph.Steps[id].Ins {
+			inputs = append(inputs, outcomes[r.graph.Maker(in.Artifact)].Tree)
+		}
+		v, ok := r.look.remembered(id, inputs)
+		if !ok {
+			return false
+		}
+		outcomes[id] = Outcome{State: UpToDate, Key: v.key, Tree: v.tree}
+	}
+	for _, id := range r.closure {
+		if r.graph.Steps[id].Folder != "" && !r.look.inPlace(id, outcomes[id].Key) {
+			return false
+		}
+	}
+	r.steps = outcomes
+	return true
+}
+
 // lookAll is the first pass. It leaves settled steps with their tree and the sight's verdict in state UpToDate, provisionally: demand undoes it for steps whose
 // outputs are wanted and not in place.
 func (r *run) lookAll() {
-	for id := range r.graph.Steps {
-		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
-	}
 	for _, id := range r.closure {
+		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
 		if r.countWaits(id); r.waits[id] > 0 {
 			continue
 		}

@@ -56,7 +56,7 @@ func (g *Graph) Key(id step.ID, inputs []cache.Digest) (text string, key cache.D
 		k.Input(in.Role, inputs[i])
 	}
 	text = k.Text()
-	return text, k.Sum()
+	return text, cache.SumBytes([]byte(text))
 }
 
 // Forecasts asks every given step what it will do. The result has an entry for each step of the graph, nil where nothing was asked. Problems of all steps are

@@ -37,6 +37,11 @@ func (t statTuple) key(withCtime bool) Digest {
 // StatKey is the digest of a file's device, inode, size, mtime and ctime, both in nanoseconds.
 func StatKey(info os.FileInfo) Digest { return tupleOf(info).key(true) }
 
+// RawStatKey is StatKey of a file that was looked at by other means than os.Stat; times in nanoseconds.
+func RawStatKey(dev, ino uint64, size, mtime, ctime int64) Digest {
+	return statTuple{dev, ino, size, mtime, ctime}.key(true)
+}
+
 // KnownFileDigest is the digest of a file that was hashed before and not touched since. It reads metadata only.
 func (c *Cache) KnownFileDigest(path string) (Digest, int64, bool) {
 	info, err := os.Stat(path)
