@@ -37,16 +37,18 @@ func TestPython(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                       "1:1: it ends too early",
-		"{\"a\": 1,\n  b: 2}":    `2:3: a key in "double quotes" is expected`,
-		"[1 2]":                  "1:4: a , or ] is expected",
-		"\"a\x01\"":              "1:3: a control character stands in a string",
-		"{} x":                   "1:4: something stands behind the end of the document",
-		"\"\xff\"":               "1:2: it is not UTF-8",
-		`"\x"`:                   "1:2: an escape is not known",
-		strings.Repeat("[", 600): "nested too deeply",
-		"é!":                     "1:1: a value is expected",
-		"01":                     "1:2: something stands behind",
+		"":                               "1:1: it ends too early",
+		"{\"a\": 1,\n  b: 2}":            `2:3: a key in "double quotes" is expected`,
+		"[1 2]":                          "1:4: a , or ] is expected",
+		"\"a\x01\"":                      "1:3: a control character stands in a string",
+		"{} x":                           "1:4: something stands behind the end of the document",
+		"\"\xff\"":                       "1:2: it is not UTF-8",
+		`"\x"`:                           "1:2: an escape is not known",
+		strings.Repeat("[", 600):         "nested too deeply",
+		"é!":                             "1:1: a value is expected",
+		"01":                             "1:2: something stands behind",
+		"\uFEFF{}":                       "1:1: it begins with a byte order mark",
+		"[-" + strings.Repeat("7", 4301): "1:2: an integer has more than 4300 digits",
 	} {
 		if _, err := jsonx.Parse([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v, want %s", in, err, want)
@@ -73,6 +75,15 @@ func TestObject(t *testing.T) {
 	c.Set("z", nil)
 	if fmt.Sprint(o.Keys()) != "[a b c d e big]" || fmt.Sprint(c.Keys()) != "[b c d e big z]" || strings.Contains(string(jsonx.Python(o, 1)), "changed") {
 		t.Error("a clone shares with its origin")
+	}
+}
+
+// The largest integer that Python reads comes out as it is.
+func TestLongInteger(t *testing.T) {
+	in := "-" + strings.Repeat("7", jsonx.MaxDigits)
+	v, err := jsonx.Parse([]byte(in))
+	if err != nil || string(jsonx.Python(v, 4)) != in {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -4,7 +4,6 @@ package jsonx
 
 import (
 	"math"
-	"math/big"
 	"strconv"
 	"strings"
 )
@@ -171,11 +170,10 @@ func reprFloat(v float64) string {
 	return strconv.FormatFloat(v, 'e', -1, 64) // 1e-05, 1e+16: two digits of exponent at least, as Python
 }
 
-// reprInt is Python's str of an int literal: -0 is 0, however many digits.
+// reprInt is Python's str of an int literal. JSON has no leading zeros and no plus, so the text is its own value, but for -0.
 func reprInt(n Number) string {
-	v, ok := new(big.Int).SetString(string(n), 10)
-	if !ok {
-		return string(n)
+	if n == "-0" {
+		return "0"
 	}
-	return v.String()
+	return string(n)
 }

@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of Parse.
+// Limits of Parse. Python, too, refuses integers of more than 4300 digits.
 const (
-	MaxSize  = 64 << 20
-	MaxDepth = 512
+	MaxSize   = 64 << 20
+	MaxDepth  = 512
+	MaxDigits = 4300
 )
 
 // SyntaxError says where a document is not JSON. Line and Col start at 1, Col counts characters.
@@ -26,6 +27,9 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%d:%d: %s", e.Line, e
 func Parse(data []byte) (any, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%d bytes are more JSON than the %d that are read", len(data), MaxSize)
+	}
+	if bytes.HasPrefix(data, []byte("\xEF\xBB\xBF")) {
+		return nil, &SyntaxError{1, 1, "it begins with a byte order mark; save it as UTF-8 without one"}
 	}
 	p := parser{data: data}
 	p.space()
@@ -90,14 +94,19 @@ func (p *parser) value(depth int) (any, error) {
 	case c == '-' || c >= '0' && c <= '9':
 		return p.number()
 	}
-	for word, v := range map[string]any{"true": true, "false": false, "null": nil, "NaN": Number("NaN"), "Infinity": Number("Infinity")} {
-		if bytes.HasPrefix(p.data[p.at:], []byte(word)) {
-			p.at += len(word)
-			return v, nil
+	for _, w := range words {
+		if bytes.HasPrefix(p.data[p.at:], []byte(w.text)) {
+			p.at += len(w.text)
+			return w.value, nil
 		}
 	}
 	return nil, p.fail("a value is expected")
 }
+
+var words = [...]struct {
+	text  string
+	value any
+}{{"true", true}, {"false", false}, {"null", nil}, {"NaN", Number("NaN")}, {"Infinity", Number("Infinity")}}
 
 func (p *parser) object(depth int) (any, error) {
 	o := NewObject()
@@ -187,7 +196,12 @@ func (p *parser) number() (any, error) {
 			p.at = mark
 		}
 	}
-	return Number(p.data[start:p.at]), nil
+	n := Number(p.data[start:p.at])
+	if n.IsInt() && len(n) > MaxDigits && len(strings.TrimPrefix(string(n), "-")) > MaxDigits {
+		p.at = start
+		return nil, p.fail(fmt.Sprintf("an integer has more than %d digits", MaxDigits))
+	}
+	return n, nil
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
