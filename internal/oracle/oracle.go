@@ -17,7 +17,7 @@ func Python(t testing.TB) string {
 	t.Helper()
 	python := os.Getenv("MLXBUILD_ORACLE_PYTHON")
 	if python == "" {
-		missing(t, "MLXBUILD_ORACLE_PYTHON names no Python with mlx, mlx-lm, torch and transformers (scripts/oracle_env.sh makes one)")
+		Missing(t, "MLXBUILD_ORACLE_PYTHON names no Python with mlx, mlx-lm, torch and transformers (scripts/oracle_env.sh makes one)")
 	}
 	return python
 }
@@ -47,12 +47,13 @@ func SmolLM2(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(root(t), "models", "SmolLM2-135M-Instruct")
 	if _, err := os.Stat(filepath.Join(dir, "model.safetensors")); err != nil {
-		missing(t, dir+" is missing (scripts/smollm2.sh makes it)")
+		Missing(t, dir+" is missing (scripts/smollm2.sh makes it)")
 	}
 	return dir
 }
 
-func missing(t testing.TB, what string) {
+// Missing skips a test for want of something, or fails it where tests must run.
+func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("MLXBUILD_TEST_MUST_RUN") != "" {
 		t.Fatal("this test may not be skipped here: " + what)

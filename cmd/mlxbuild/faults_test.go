@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/step/convert"
+)
+
+// program builds mlxbuild and lays out a recipe for it; what it returns runs the program there.
+func program(t *testing.T, cacheDir string) (dir string, command func(args ...string) *exec.Cmd) {
+	t.Helper()
+	dir = t.TempDir()
+	bin := filepath.Join(dir, "mlxbuild")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "m"), os.DirFS(oracle.TinyStories(t))); err != nil {
+		t.Fatal(err)
+	}
+	recipe := "version: 1\nmodels: {m: \"path:m\"}\nquantizations:\n  bf16: {quantize: false}\n  q3: {bits: 3}\n  q4: {bits: 4}\n  q8: {bits: 8}\n  mx: {mode: mxfp8}\n"
+	if err := os.WriteFile(filepath.Join(dir, "r.yaml"), []byte(recipe), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir, func(args ...string) *exec.Cmd {
+		cmd := exec.Command(bin, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "MLXBUILD_CACHE="+cacheDir)
+		return cmd
+	}
+}
+
+func mustRun(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+}
+
+// right checks that everything is built and is what it says it is.
+func right(t *testing.T, dir string) {
+	t.Helper()
+	for _, target := range []string{"bf16", "q3", "q4", "q8", "mx"} {
+		if problems := convert.VerifyFolder(context.Background(), filepath.Join(dir, "build", "m", target)); problems != nil {
+			t.Fatalf("%s: %v", target, problems)
+		}
+	}
+}
+
+// Killed at any moment, with the cache and the output folders in any state that leaves behind, the next build is right.
+func TestKilledBuilds(t *testing.T) {
+	cacheDir := filepath.Join(t.TempDir(), "cache")
+	dir, mlxbuild := program(t, cacheDir)
+	start := time.Now()
+	mustRun(t, mlxbuild("build", "r.yaml"))
+	whole := time.Since(start)
+	right(t, dir)
+	rng := rand.New(rand.NewPCG(11, 12))
+	killed := 0
+	for i := range 40 {
+		if i%4 == 0 {
+			if err := os.RemoveAll(cacheDir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%2 == 0 {
+			if err := os.RemoveAll(filepath.Join(dir, "build")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := mlxbuild("build", "r.yaml")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rng.Int64N(int64(whole))))
+		_ = cmd.Process.Kill()
+		if err := cmd.Wait(); err != nil {
+			killed++
+		}
+		mustRun(t, mlxbuild("build", "r.yaml"))
+		right(t, dir)
+	}
+	mustRun(t, mlxbuild("cache", "verify"))
+	if killed < 10 {
+		t.Errorf("only %d of 40 builds were still running when they were killed", killed)
+	}
+	t.Logf("%d of 40 were killed while they ran", killed)
+}
+
+// Two builds at once, on one cache and one build folder: both succeed, and each step is made once.
+func TestBuildsAtOnce(t *testing.T) {
+	dir, mlxbuild := program(t, filepath.Join(t.TempDir(), "cache"))
+	var cmds []*exec.Cmd
+	var outs []*strings.Builder
+	for range 4 {
+		cmd, out := mlxbuild("build", "r.yaml"), &strings.Builder{}
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cmds, outs = append(cmds, cmd), append(outs, out)
+	}
+	made := 0
+	for i, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v\n%s", err, outs[i])
+		}
+		made += strings.Count(outs[i].String(), "converted ")
+	}
+	right(t, dir)
+	if made != 5 {
+		t.Errorf("%d conversions for 5 targets", made)
+	}
+}
+
+// A disk that fills up: a clear error that names it, and when there is room again everything is made.
+func TestFullDisk(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		oracle.Missing(t, "a small disk can be mounted by root on Linux only")
+	}
+	for _, full := range []string{"cache", "build"} {
+		t.Run(full, func(t *testing.T) {
+			disk := t.TempDir()
+			if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk).CombinedOutput(); err != nil {
+				oracle.Missing(t, "a small disk cannot be mounted here: "+string(out))
+			}
+			t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
+			cacheDir := filepath.Join(t.TempDir(), "cache")
+			if full == "cache" {
+				cacheDir = disk
+			}
+			dir, mlxbuild := program(t, cacheDir)
+			if full == "build" {
+				if err := os.Symlink(disk, filepath.Join(dir, "build")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := mlxbuild("build", "r.yaml").CombinedOutput()
+			if err == nil {
+				t.Fatal("3.5 MB went onto a disk of 2 MB")
+			}
+			if text := string(out); !strings.Contains(text, "disk is full") && !strings.Contains(text, "not enough room") || !strings.Contains(text, "hint:") {
+				t.Errorf("said:\n%s", text)
+			}
+			if out, err := exec.Command("mount", "-o", "remount,size=200m", disk).CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+			mustRun(t, mlxbuild("build", "r.yaml"))
+			right(t, dir)
+		})
+	}
+}
