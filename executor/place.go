@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
@@ -110,19 +111,42 @@ func (w worker) link(ctx context.Context, rec *cache.Record) (copies int, err er
 		}
 	}
 	defer os.RemoveAll(next)
-	for _, o := range rec.Outputs {
-		if err := ctx.Err(); err != nil {
-			return copies, err
+	if copies, err = w.linkAll(ctx, rec, next); err != nil {
+		return copies, err
+	}
+	return copies, w.swap(rec, folder, next, old)
+}
+
+// linkAll puts the outputs into a new folder, several at a time: each copy is synced, and the disk takes them together.
+func (w worker) linkAll(ctx context.Context, rec *cache.Record, dir string) (copies int, err error) {
+	type linked struct {
+		kind cache.LinkKind
+		err  error
+	}
+	results := make([]linked, len(rec.Outputs))
+	var wg sync.WaitGroup
+	room := make(chan struct{}, 8)
+	for i, o := range rec.Outputs {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			room <- struct{}{}
+			defer func() { <-room }()
+			if results[i].err = ctx.Err(); results[i].err == nil {
+				results[i].kind, results[i].err = w.linkOne(o, filepath.Join(dir, filepath.FromSlash(o.Path)))
+			}
+		}()
+	}
+	wg.Wait()
+	for i, r := range results {
+		if r.err != nil {
+			return copies, r.err
 		}
-		kind, err := w.linkOne(o, filepath.Join(next, filepath.FromSlash(o.Path)))
-		if err != nil {
-			return copies, err
-		}
-		if kind == "copy" && isWeights(o.Path) {
+		if r.kind == cache.Copy && isWeights(rec.Outputs[i].Path) {
 			copies++
 		}
 	}
-	return copies, w.swap(rec, folder, next, old)
+	return copies, nil
 }
 
 func (w worker) linkOne(o cache.Output, dst string) (cache.LinkKind, error) {

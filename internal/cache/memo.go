@@ -16,7 +16,8 @@ import (
 
 // memo is one file of facts that can be found again: stat tuple -> content digest, and what its users put into it. It is read whole and searched in place, so that a build
 // with nothing to do pays for one read and no map. The file is: magic, then entries of 68 bytes sorted by key (key 32, value 32, day of last use u32 LE), then the
-// SHA-256 of all that. Damaged in any way, it is empty.
+// SHA-256 of all that. Damaged in any way, it is empty; so it is not
+// synced either.
 type memo struct {
 	path string
 	mu   sync.Mutex
@@ -141,7 +142,7 @@ func (m *memo) save(c *Cache) error {
 	if err := os.MkdirAll(filepath.Dir(m.path), 0o755); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(m.path, formatMemo(all), 0o644); err != nil {
+	if err := atomicfile.WriteLoose(m.path, formatMemo(all), 0o644); err != nil {
 		return err
 	}
 	m.read = false

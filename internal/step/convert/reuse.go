@@ -60,10 +60,10 @@ func (r *reuse) id(t *Tensor) (id cache.Digest, ok bool) {
 	return k.Sum(), true
 }
 
-// find a tensor whose outputs all lie in one trusted blob. Copies are not looked up: reading the source costs the same.
+// find a tensor whose outputs all lie in one trusted blob.
 func (r *reuse) find(t *Tensor) *found {
 	id, ok := r.id(t)
-	if !ok || t.Op == OpCopy {
+	if !ok {
 		return nil
 	}
 	d, ok := r.env.Cache.Memo(id)
@@ -121,7 +121,7 @@ func (r *reuse) remember() error {
 	for i := range r.plan.Tensors {
 		tensor := &r.plan.Tensors[i]
 		id, ok := r.id(tensor)
-		if !ok || tensor.Op == OpCopy {
+		if !ok {
 			continue
 		}
 		var outputs []placed
