@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -43,15 +45,30 @@ func (f *Folder) Digests(ctx context.Context, c *cache.Cache, progress func(byte
 		}
 		out.Inputs = append(out.Inputs, in)
 	}
-	for _, name := range append([]string{"config.json"}, f.Copies...) {
-		d, size, err := c.FileDigest(filepath.Join(f.Dir, filepath.FromSlash(name)), progress)
+	for _, name := range f.smallInputs() {
+		path := filepath.Join(f.Dir, filepath.FromSlash(name))
+		d, size, err := c.FileDigest(path, progress)
 		if err != nil {
 			return out, err
+		}
+		if opened, ok := f.read[name]; ok && opened != d {
+			return out, changed(path)
 		}
 		out.Inputs = append(out.Inputs, Input{Role: name, Digest: d, Size: size})
 	}
 	sort.Slice(out.Inputs, func(i, j int) bool { return out.Inputs[i].Role < out.Inputs[j].Role })
 	return out, nil
+}
+
+// smallInputs are the small files that a conversion reads: what it takes along and what the config was read from.
+func (f *Folder) smallInputs() []string {
+	names := append([]string{"config.json"}, f.Copies...)
+	for name := range f.read {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Listing is the text whose SHA-256 is the tree digest of a source: sorted lines `0644 size sha256 path`.
@@ -82,7 +99,7 @@ func knownListing(c *cache.Cache, file safetensors.File, tensors map[string]cach
 		return Input{}, false
 	}
 	text, err := c.ReadBlob(d, maxListing)
-	if err != nil || !parseListing(string(text), tensors) {
+	if err != nil || !parseListing(string(text), file.Header, tensors) {
 		return Input{}, false
 	}
 	return Input{Role: file.Name, Digest: d, Size: info.Size()}, true
@@ -110,8 +127,8 @@ func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, t
 	if err != nil {
 		return Input{}, err
 	}
-	if cache.StatKey(before) != cache.StatKey(after) || after.Size() != file.Size {
-		return Input{}, &Error{What: file.Path + " changed while it was read", Do: "run again when it is complete"}
+	if cache.StatKey(before) != cache.StatKey(after) || after.Size() != file.Size || !sameHeader(f, file.Header) {
+		return Input{}, changed(file.Path)
 	}
 	for i, t := range file.Header.Tensors {
 		tensors[t.Name] = sums[i]
@@ -136,21 +153,36 @@ func listing(h *safetensors.Header, sums []cache.Digest) string {
 	return b.String()
 }
 
-func parseListing(text string, tensors map[string]cache.Digest) bool {
+// parseListing reads a listing back. It has to be that of this header: the file may have been opened before it became what the listing is of.
+func parseListing(text string, h *safetensors.Header, tensors map[string]cache.Digest) bool {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if !strings.HasPrefix(lines[0], "header ") {
+	if len(lines) != 1+len(h.Tensors) || lines[0] != "header "+cache.SumBytes(h.Raw).String() {
 		return false
 	}
-	for _, line := range lines[1:] {
+	found := make([]cache.Digest, len(h.Tensors))
+	for i, line := range lines[1:] {
 		hex, quoted, _ := strings.Cut(line, " ")
 		d, err := cache.ParseDigest(hex)
-		name, err2 := strconv.Unquote(quoted)
-		if err != nil || err2 != nil {
+		if err != nil || quoted != strconv.Quote(h.Tensors[i].Name) {
 			return false
 		}
-		tensors[name] = d
+		found[i] = d
+	}
+	for i, t := range h.Tensors {
+		tensors[t.Name] = found[i]
 	}
 	return true
+}
+
+// sameHeader reports whether the file still has the header that was read when the folder was opened.
+func sameHeader(r io.ReaderAt, h *safetensors.Header) bool {
+	now := make([]byte, len(h.Raw))
+	n, _ := r.ReadAt(now, 0)
+	return n == len(now) && bytes.Equal(now, h.Raw)
+}
+
+func changed(path string) error {
+	return &Error{What: path + " changed while it was read", Do: "run again when it is complete"}
 }
 
 // hashTensors hashes tensors on all cores, the largest first so that the last one to finish is small.

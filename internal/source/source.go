@@ -14,6 +14,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/internal/arch"
 	"github.com/mlxbuild/mlxbuild/internal/arch/all"
+	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 )
@@ -21,10 +22,13 @@ import (
 // Folder is an opened model folder.
 type Folder struct {
 	Dir     string
-	Config  *jsonx.Object // as mlx-lm's load_config returns it
+	Config  *jsonx.Object // see ReadConfig
 	Arch    arch.Arch
 	Weights *safetensors.Folder
 	Copies  []string // small files to take along, slash-separated, sorted
+
+	// read holds the digests of the small files that Config was read from. What is decided from them must not be built from others: see Digests.
+	read map[string]cache.Digest
 }
 
 // Error is a folder that cannot be used, with what to do.
@@ -35,15 +39,13 @@ func (e *Error) Error() string { return e.What }
 // Hint says what to do.
 func (e *Error) Hint() string { return e.Do }
 
-// maxSmall is the largest small file: tokenizers of big vocabularies have some tens of MB.
-const maxSmall = 256 << 20
-
 // Open opens a folder.
 func Open(dir string) (*Folder, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	config, err := ReadConfig(dir)
+	read := map[string]cache.Digest{}
+	config, err := readConfig(dir, read)
 	if err != nil {
 		return nil, err
 	}
@@ -56,13 +58,13 @@ func Open(dir string) (*Folder, error) {
 	}
 	weights, err := safetensors.OpenFolder(dir)
 	if err != nil {
-		return nil, &Error{What: fmt.Sprintf("%s: %v", dir, err), Do: weightsHint(err)}
+		return nil, &Error{What: weightsError(dir, err), Do: weightsHint(err)}
 	}
 	copies, err := smallFiles(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{Dir: dir, Config: config, Arch: a, Weights: weights, Copies: copies}, nil
+	return &Folder{Dir: dir, Config: config, Arch: a, Weights: weights, Copies: copies, read: read}, nil
 }
 
 func checkDir(dir string) error {
@@ -79,53 +81,159 @@ func checkDir(dir string) error {
 	return nil
 }
 
+// missingHint guesses what was meant: a folder beside it with nearly this name, a model of the Hub, or one that has still to be downloaded.
 func missingHint(dir string) string {
+	if other := nearFolder(dir); other != "" {
+		return "did you mean " + other + "?"
+	}
 	if base := filepath.Base(dir); base == "SmolLM2-135M-Instruct" {
 		return "scripts/smollm2.sh makes it; or download it: hf download HuggingFaceTB/SmolLM2-135M-Instruct --local-dir " + dir
 	}
 	return "download the model into it: hf download ORG/NAME --local-dir " + dir
 }
 
+// nearFolder finds a model folder beside dir whose name differs in a few neighbouring letters, or only in case.
+func nearFolder(dir string) string {
+	entries, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		other := filepath.Join(filepath.Dir(dir), e.Name())
+		if nearlyEqual(strings.ToLower(e.Name()), strings.ToLower(filepath.Base(dir))) && isFile(filepath.Join(other, "config.json")) {
+			return other
+		}
+	}
+	return ""
+}
+
+// nearlyEqual reports whether two names are the same but for one place of at most a quarter of their length.
+func nearlyEqual(a, b string) bool {
+	most := (len(a) + len(b)) / 8
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return max(len(a), len(b)) <= most
+}
+
+// weightsError names the folder once.
+func weightsError(dir string, err error) string {
+	var f *safetensors.FormatError
+	if errors.As(err, &f) && f.File == dir {
+		return dir + ": " + f.What
+	}
+	return fmt.Sprintf("%s: %v", dir, err)
+}
+
 func weightsHint(err error) string {
-	if strings.Contains(err.Error(), "cut off") || strings.Contains(err.Error(), "missing") {
+	if text := err.Error(); strings.Contains(text, "cut off") || strings.Contains(text, "missing") {
 		return "download the model again; a part of it did not arrive"
 	}
 	return "mlxbuild reads model*.safetensors of Hugging Face folders"
 }
 
-// ReadConfig reads config.json as mlx-lm's load_config does: tagged floats become numbers, and a truthy eos_token_id of generation_config.json replaces the config's.
-func ReadConfig(dir string) (*jsonx.Object, error) {
-	data, err := readSmall(filepath.Join(dir, "config.json"))
+// ReadConfig reads a folder's config as mlx-lm's load_config and load_model do: tagged floats become numbers, a truthy eos_token_id of generation_config.json replaces the config's, and a missing
+// quantization_config is taken from text_config or from NVIDIA's hf_quant_config.json.
+func ReadConfig(dir string) (*jsonx.Object, error) { return readConfig(dir, map[string]cache.Digest{}) }
+
+// readConfig notes in read what it has read.
+func readConfig(dir string, read map[string]cache.Digest) (*jsonx.Object, error) {
+	config, err := readObject(dir, "config.json", read)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{What: dir + " has no config.json", Do: "a model folder has config.json, model.safetensors and tokenizer.json"}
+		return nil, noConfig(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	config, err := jsonx.ParseObject(data)
-	if err != nil {
-		return nil, &Error{What: fmt.Sprintf("%s is not JSON: %v", filepath.Join(dir, "config.json"), err)}
-	}
 	untag(config)
-	generation, err := readSmall(filepath.Join(dir, "generation_config.json"))
-	if err != nil {
-		return config, nil // none, or none that can be read: mlx-lm goes on without
-	}
-	if g, err := jsonx.ParseObject(generation); err == nil {
-		if eos, ok := g.Get("eos_token_id"); ok && truthy(eos) {
+	var syntax *jsonx.SyntaxError
+	generation, err := readObject(dir, "generation_config.json", read)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, &syntax): // mlx-lm goes on without
+	case err != nil:
+		return nil, err
+	default:
+		if eos, ok := generation.Get("eos_token_id"); ok && truthy(eos) {
 			config.Set("eos_token_id", eos)
 		}
 	}
-	return config, nil
+	return config, findQuantization(dir, config, read)
 }
+
+// findQuantization looks where other tools keep a quantization_config.
+func findQuantization(dir string, config *jsonx.Object, read map[string]cache.Digest) error {
+	if _, ok := config.Get("quantization_config"); ok {
+		return nil
+	}
+	if text, ok := config.Object("text_config"); ok {
+		if q, ok := text.Get("quantization_config"); ok {
+			config.Set("quantization_config", q)
+			return nil
+		}
+	}
+	q, err := readObject(dir, "hf_quant_config.json", read)
+	if err == nil {
+		config.Set("quantization_config", q)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func noConfig(dir string) error {
+	entries, _ := os.ReadDir(dir)
+	if len(entries) == 0 {
+		return &Error{What: dir + " has no config.json: it is empty", Do: "download the model into it: hf download ORG/NAME --local-dir " + dir}
+	}
+	for _, e := range entries {
+		if isFile(filepath.Join(dir, e.Name(), "config.json")) {
+			return &Error{What: dir + " has no config.json", Do: "did you mean " + filepath.Join(dir, e.Name()) + "?"}
+		}
+		if strings.HasSuffix(e.Name(), ".gguf") {
+			return &Error{What: fmt.Sprintf("%s has no config.json, only %s, which this version does not read", dir, e.Name()), Do: "download the model's Hugging Face folder instead"}
+		}
+	}
+	return &Error{What: dir + " has no config.json", Do: "a model folder has config.json, model.safetensors and tokenizer.json"}
+}
+
+// readObject reads a small file that is one JSON object.
+func readObject(dir, name string, read map[string]cache.Digest) (*jsonx.Object, error) {
+	data, err := readSmall(filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	read[name] = cache.SumBytes(data)
+	o, err := jsonx.ParseObject(data)
+	if err != nil {
+		return nil, &notJSON{path: filepath.Join(dir, name), err: err}
+	}
+	return o, nil
+}
+
+// notJSON is a small file that is not a JSON object.
+type notJSON struct {
+	path string
+	err  error
+}
+
+func (e *notJSON) Error() string { return fmt.Sprintf("%s is not JSON: %v", e.path, e.err) }
+func (e *notJSON) Unwrap() error { return e.err }
+func (e *notJSON) Hint() string  { return "download the file again, or correct it at this place" }
 
 func readSmall(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxSmall {
-		return nil, &Error{What: fmt.Sprintf("%s has %d bytes or is not a file; that cannot be", path, info.Size())}
+	if !info.Mode().IsRegular() {
+		return nil, &Error{What: path + " is not a file"}
+	}
+	if info.Size() > jsonx.MaxSize {
+		return nil, &Error{What: fmt.Sprintf("%s has %d bytes, too many for such a file", path, info.Size())}
 	}
 	return os.ReadFile(path)
 }
@@ -218,10 +326,18 @@ func smallFiles(dir string) ([]string, error) {
 	return out, nil
 }
 
+// taken are the small files that programs look for beside the weights.
+var taken = [...]string{"tokenizer*", "vocab*", "merges*", "*.model", "*.tiktoken", "special_tokens_map.json", "added_tokens.json", "*.jinja", "chat_template.json",
+	"generation_config.json", "LICENSE*"}
+
 func takesAlong(name string) bool {
-	for _, pattern := range []string{"tokenizer*.json", "tokenizer*.model", "vocab*.json", "vocab*.txt", "merges*.txt", "*.model", "*.tiktoken", "special_tokens_map.json",
-		"added_tokens.json", "*.jinja", "chat_template.json", "generation_config.json", "LICENSE*"} {
-		if ok, _ := filepath.Match(pattern, name); ok && !strings.HasSuffix(name, ".py") {
+	for _, never := range []string{".py", ".pyc", ".so", ".safetensors"} {
+		if strings.HasSuffix(name, never) {
+			return false
+		}
+	}
+	for _, pattern := range taken {
+		if ok, _ := filepath.Match(pattern, name); ok {
 			return true
 		}
 	}
