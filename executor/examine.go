@@ -40,7 +40,7 @@ func (r *run) standing(id step.ID) planner.Standing {
 	case !r.needs[id]:
 		st.State = StandsUnneeded
 	case source:
-		st.State, st.Reason = StandsRun, "to be hashed"
+		st.State, st.Reason = StandsRun, r.graph.Steps[id].Source.After()
 	case r.known(id):
 		st.State, st.Reason = StandsCached, r.whyPlace(id)
 	case r.waits[id] > 0:
@@ -59,7 +59,7 @@ func (r *run) waitsFor(id step.ID) string {
 			continue
 		}
 		if r.graph.Steps[n].Source != nil {
-			return "key: after hashing"
+			return "key: after " + r.graph.Steps[n].Source.After()
 		}
 		names = append(names, r.graph.Steps[n].Name)
 	}

@@ -94,6 +94,7 @@ func (s fakeSource) Known(c *cache.Cache) (cache.Digest, bool) { return c.Memo(s
 func (s fakeSource) memo() cache.Digest                        { return cache.SumBytes([]byte("fake source " + s.f.source)) }
 func (s fakeSource) Dir() string                               { return s.w.dir }
 func (s fakeSource) Size() int64                               { return int64(len(s.f.source)) }
+func (s fakeSource) After() string                             { return "hashing" }
 func (s fakeSource) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	s.w.note(s.f.name)
 	d := cache.SumBytes([]byte(s.f.source))
@@ -417,7 +418,7 @@ func TestExamineAgreesWithRun(t *testing.T) {
 		}
 		return strings.Join(s, " ")
 	}
-	if got := show(); got != "src=run:to be hashed a=run:key: after hashing b=run:after fake a c=run:after fake a d=run:after fake b, fake c" {
+	if got := show(); got != "src=run:hashing a=run:key: after hashing b=run:after fake a c=run:after fake a d=run:after fake b, fake c" {
 		t.Error(got)
 	}
 	w.expect("first", []string{"a", "b", "c", "d", "src"}, executor.Options{})

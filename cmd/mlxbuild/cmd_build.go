@@ -111,7 +111,7 @@ func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time
 	}
 	count := map[executor.State]int{}
 	for id, o := range outcomes {
-		if p.graph.Steps[id].Source == nil {
+		if p.graph.Steps[id].Source == nil || o.State == executor.Failed {
 			count[o.State]++
 		}
 	}

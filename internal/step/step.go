@@ -61,6 +61,8 @@ type Source interface {
 	Dir() string
 	// Size in bytes, as far as it can be told without reading.
 	Size() int64
+	// After names what has to happen before the digest is known: "hashing", "fetch".
+	After() string
 }
 
 // Action makes a step's outputs from its inputs.

@@ -64,7 +64,8 @@ func (k Kind) Dir(m spec.Model) (dir string, ok bool) {
 // local is a folder on this machine, read in place.
 type local struct{ dir string }
 
-func (l local) Dir() string { return l.dir }
+func (l local) Dir() string   { return l.dir }
+func (l local) After() string { return "hashing" }
 
 func (l local) Size() (total int64) {
 	_ = walk(l.dir, func(_ string, info os.FileInfo) { total += info.Size() })
@@ -152,6 +153,7 @@ type remote struct {
 
 func (r remote) Dir() string                             { return r.dir }
 func (r remote) Size() int64                             { return 0 }
+func (r remote) After() string                           { return "fetch" }
 func (r remote) Known(*cache.Cache) (cache.Digest, bool) { return cache.Digest{}, false }
 
 func (r remote) Read(context.Context, *step.Env) (cache.Digest, error) {
@@ -162,7 +164,7 @@ func (r remote) Read(context.Context, *step.Env) (cache.Digest, error) {
 type NotYetError struct{ Model spec.Model }
 
 func (e *NotYetError) Error() string {
-	return fmt.Sprintf("model %s: fetching hf:%s from the Hub comes in a later version", e.Model.Name, e.Model.Source.Ref)
+	return fmt.Sprintf("fetching hf:%s from the Hub comes in a later version", e.Model.Source.Ref)
 }
 
 // Hint is the way round.
