@@ -14,7 +14,7 @@ type Scratch struct {
 	codes       []float32 // [widest row, padded]
 	scale, bias []float32 // [most groups in a row]
 	table       *[Block / 2 * 256]float32
-	columns     [4][]float32 // [tableRows]
+	columns     [2][]float32 // [tableRows]
 	touched     byte         // keeps reads that are done for the cache alone
 }
 
@@ -41,51 +41,54 @@ func (s *Scratch) Bytes() int64 {
 	return 4 * int64(len(s.codes)+len(s.scale)+len(s.bias)+len(s.table)+len(s.columns)*tableRows)
 }
 
-// Mul writes the products of rows lo to before hi with the first n vectors of in: dst[t*stride+row] is row times vector t. mulReference says in what order sums are made; every way below
-// keeps it, so that a result does not depend on how many rows or vectors are computed together.
-func (m *Matrix) Mul(dst []float32, stride int, in *Input, n, lo, hi int, s *Scratch) {
+// Vectors is a span of the vectors of an Input, From to before To.
+type Vectors struct{ From, To int }
+
+// Mul writes the products of rows lo to before hi with some vectors of in: dst[t*stride+row] is row times vector t. mulReference says in what order sums are made; every way below keeps it,
+// so that a result does not depend on how many rows or vectors are computed together.
+func (m *Matrix) Mul(dst []float32, stride int, in *Input, v Vectors, lo, hi int, s *Scratch) {
+	one := v.To-v.From == 1
 	switch {
 	case m.Scheme.Bits == 4 && hi-lo >= minTableRows:
-		for t := range n {
-			for at := lo; at < hi; at += tableRows {
-				m.mulTable(dst[t*stride:], in, t, at, min(at+tableRows, hi), s)
-			}
+		for at := lo; at < hi; at += tableRows {
+			m.mulTable(dst, stride, in, v, at, min(at+tableRows, hi), s)
 		}
-	case n == 1 && m.Scheme.Mode == "" && m.Float == quant.BF16:
-		m.mulBF16(dst, in, lo, hi, s)
-	case n == 1 && m.Scheme.Bits == 8:
-		m.mulOctets(dst, in, lo, hi, s)
+	case one && m.Scheme.Mode == "" && m.Float == quant.BF16:
+		m.mulBF16(dst[v.From*stride:], in.padded(v.From), lo, hi, s)
+	case one && m.Scheme.Bits == 8:
+		m.mulOctets(dst[v.From*stride:], in, v.From, lo, hi, s)
 	default:
 		for row := lo; row < hi; row++ {
-			m.mulRow(dst[row:], stride, in, n, row, s)
+			m.mulRow(dst[row:], stride, in, v, row, s)
 		}
 	}
 }
 
+// ByVectors reports whether many products are quicker when workers share the vectors instead of the rows: where most of the work is done for each vector anew.
+func (m *Matrix) ByVectors() bool { return m.Scheme.Bits == 4 && m.Rows >= minTableRows }
+
 // mulRow decodes a row once and multiplies it with all vectors, two at a time.
-func (m *Matrix) mulRow(dst []float32, stride int, in *Input, n, row int, s *Scratch) {
+func (m *Matrix) mulRow(dst []float32, stride int, in *Input, v Vectors, row int, s *Scratch) {
 	codes := s.codes[:in.stride]
 	clear(codes[m.Cols:])
 	m.codes(codes, row)
 	if m.groups == 0 {
-		t := 0
-		for ; t+2 <= n; t += 2 {
+		t := v.From
+		for ; t+2 <= v.To; t += 2 {
 			dst[t*stride], dst[(t+1)*stride] = plain2(codes, in.padded(t), in.padded(t+1))
 		}
-		if t < n {
+		if t < v.To {
 			dst[t*stride] = plain(codes, in.padded(t))
 		}
 		return
 	}
 	m.scales(s.scale, s.bias, row)
-	t := 0
-	for ; t+2 <= n; t += 2 {
-		a, b := m.scaled2(codes, in.padded(t), in.padded(t+1), s.scale)
-		dst[t*stride], dst[(t+1)*stride] = a+m.rest(in, t, s.bias), b+m.rest(in, t+1, s.bias)
+	t := v.From
+	for ; t+2 <= v.To; t += 2 {
+		dst[t*stride], dst[(t+1)*stride] = m.scaled2(codes, in, t, s)
 	}
-	if t < n {
-		a := m.scaled(codes, in.padded(t), s.scale)
-		dst[t*stride] = a + m.rest(in, t, s.bias)
+	if t < v.To {
+		dst[t*stride] = m.scaled(codes, in, t, s)
 	}
 }
 
@@ -107,35 +110,35 @@ func plain2(codes, x, y []float32) (a, b float32) {
 	return a, b
 }
 
-func (m *Matrix) scaled(codes, x, scale []float32) (total float32) {
-	for g := range m.groups {
+func (m *Matrix) scaled(codes []float32, in *Input, t int, s *Scratch) (total float32) {
+	x, sums, affine := in.padded(t), in.groupSums(m.Scheme.GroupSize, t), m.Scheme.Mode == quant.Affine
+	for g, scale := range s.scale[:m.groups] {
 		for at := g * m.Scheme.GroupSize; at < (g+1)*m.Scheme.GroupSize; at += m.block {
-			total += float32(scale[g] * dot(codes[at:][:m.block], x[at:][:m.block]))
+			total += float32(scale * dot(codes[at:][:m.block], x[at:][:m.block]))
+		}
+		if affine {
+			total += float32(s.bias[g] * sums[g])
 		}
 	}
 	return total
 }
 
-func (m *Matrix) scaled2(codes, x, y, scale []float32) (a, b float32) {
-	for g := range m.groups {
+// scaled2 is scaled for vectors t and t+1.
+func (m *Matrix) scaled2(codes []float32, in *Input, t int, s *Scratch) (a, b float32) {
+	x, y, affine := in.padded(t), in.padded(t+1), m.Scheme.Mode == quant.Affine
+	sumsX, sumsY := in.groupSums(m.Scheme.GroupSize, t), in.groupSums(m.Scheme.GroupSize, t+1)
+	for g, scale := range s.scale[:m.groups] {
 		for at := g * m.Scheme.GroupSize; at < (g+1)*m.Scheme.GroupSize; at += m.block {
 			c, d := dot2(codes[at:][:m.block], x[at:][:m.block], y[at:][:m.block])
-			a += float32(scale[g] * c)
-			b += float32(scale[g] * d)
+			a += float32(scale * c)
+			b += float32(scale * d)
+		}
+		if affine {
+			a += float32(s.bias[g] * sumsX[g])
+			b += float32(s.bias[g] * sumsY[g])
 		}
 	}
 	return a, b
-}
-
-// rest is the part of an affine product that biases make; 0, which changes no sum but the sign of a zero, in the other modes.
-func (m *Matrix) rest(in *Input, t int, bias []float32) (rest float32) {
-	if m.Scheme.Mode != quant.Affine {
-		return 0
-	}
-	for g, s := range in.groupSums(m.Scheme.GroupSize, t) {
-		rest += float32(bias[g] * s)
-	}
-	return rest
 }
 
 // dot is the sum of one block's products: pairs in four sums. Lengths are equal and multiples of 8.
@@ -173,41 +176,48 @@ func dot2(q, x, y []float32) (float32, float32) {
 	return (a0 + a1) + (a2 + a3), (b0 + b1) + (b2 + b3)
 }
 
-// mulTable multiplies rows of 4-bit codes with one vector. A byte holds two codes, and what two codes and their activations come to is one of 256 sums: for each pair of activations in a
-// block those are worked out once, and then every row only looks them up.
-func (m *Matrix) mulTable(dst []float32, in *Input, t, lo, hi int, s *Scratch) {
-	x, n := in.padded(t), hi-lo
-	total, rest, scale, bias := s.columns[0][:n], s.columns[1][:n], s.columns[2][:n], s.columns[3][:n]
-	clear(total)
-	clear(rest)
-	sums := in.groupSums(m.Scheme.GroupSize, t)
-	panel := m.panelGroups()
+// mulTable multiplies rows of 4-bit codes. A byte holds two codes, and what two codes and their activations come to is one of 256 sums: for each pair of activations in a block those are
+// worked out once, and then every row only looks them up. Sums of rows grow in dst.
+func (m *Matrix) mulTable(dst []float32, stride int, in *Input, v Vectors, lo, hi int, s *Scratch) {
+	scale, bias, panel := s.columns[0][:hi-lo], s.columns[1][:hi-lo], m.panelGroups()
+	for t := v.From; t < v.To; t++ {
+		clear(dst[t*stride:][lo:hi])
+	}
 	for g := range m.groups {
 		if g%panel == 0 {
 			s.touched += m.touch(lo, hi, g, min(g+panel, m.groups))
 		}
 		m.scaleColumn(scale, bias, lo, g)
-		for at := g * m.Scheme.GroupSize; at < (g+1)*m.Scheme.GroupSize; at += m.block {
-			pairTable(s.table, m.values, x[at:][:m.block])
-			codes := m.Packed.Weight[lo*m.rowBytes+at/2:]
-			switch m.block {
-			case 64:
-				look64(total, scale, s.table, codes, m.rowBytes)
-			case 32:
-				look32(total, scale, s.table, codes, m.rowBytes)
-			default:
-				look16(total, scale, s.table, codes, m.rowBytes)
-			}
-		}
-		if m.Scheme.Mode == quant.Affine {
-			for i := range rest {
-				rest[i] += float32(bias[i] * sums[g])
+		for t := v.From; t < v.To; t++ {
+			total := dst[t*stride:][lo:hi]
+			m.lookGroup(total, scale, in.padded(t), lo, g, s.table)
+			if m.Scheme.Mode == quant.Affine {
+				addScaled(total, bias, in.groupSums(m.Scheme.GroupSize, t)[g])
 			}
 		}
 	}
-	out := dst[lo:hi]
-	for i := range out {
-		out[i] = total[i] + rest[i]
+}
+
+// lookGroup adds the blocks of one group of neighbouring rows to their totals.
+func (m *Matrix) lookGroup(total, scale, x []float32, lo, g int, table *[Block / 2 * 256]float32) {
+	for at := g * m.Scheme.GroupSize; at < (g+1)*m.Scheme.GroupSize; at += m.block {
+		pairTable(table, m.values, x[at:][:m.block])
+		codes := m.Packed.Weight[lo*m.rowBytes+at/2:]
+		switch m.block {
+		case 64:
+			look64(total, scale, table, codes, m.rowBytes)
+		case 32:
+			look32(total, scale, table, codes, m.rowBytes)
+		default:
+			look16(total, scale, table, codes, m.rowBytes)
+		}
+	}
+}
+
+func addScaled(total, x []float32, by float32) {
+	x = x[:len(total)]
+	for i := range total {
+		total[i] += float32(x[i] * by)
 	}
 }
 
@@ -332,9 +342,8 @@ func look16(total, scale []float32, table *[Block / 2 * 256]float32, codes []byt
 }
 
 // mulBF16 multiplies rows of BF16 with one vector without decoding them first.
-func (m *Matrix) mulBF16(dst []float32, in *Input, lo, hi int, s *Scratch) {
+func (m *Matrix) mulBF16(dst, x []float32, lo, hi int, s *Scratch) {
 	whole := m.Cols / Block * Block
-	x := in.padded(0)
 	for row := lo; row < hi; row++ {
 		w := m.Packed.Weight[row*m.rowBytes:][:m.rowBytes]
 		total := blocksBF16(w[:2*whole], x)
@@ -368,8 +377,8 @@ func blocksBF16(w []byte, x []float32) (total float32) {
 }
 
 // mulOctets multiplies rows of 8-bit codes with one vector without decoding them first.
-func (m *Matrix) mulOctets(dst []float32, in *Input, lo, hi int, s *Scratch) {
-	x, size := in.padded(0), m.Scheme.GroupSize
+func (m *Matrix) mulOctets(dst []float32, in *Input, t, lo, hi int, s *Scratch) {
+	x, sums, size, affine := in.padded(t), in.groupSums(m.Scheme.GroupSize, t), m.Scheme.GroupSize, m.Scheme.Mode == quant.Affine
 	for row := lo; row < hi; row++ {
 		m.scales(s.scale, s.bias, row)
 		w := m.Packed.Weight[row*m.rowBytes:][:m.rowBytes]
@@ -378,8 +387,11 @@ func (m *Matrix) mulOctets(dst []float32, in *Input, lo, hi int, s *Scratch) {
 			for at := g * size; at < (g+1)*size; at += m.block {
 				total += float32(scale * dotOctets(m.values, w[at:][:m.block], x[at:][:m.block]))
 			}
+			if affine {
+				total += float32(s.bias[g] * sums[g])
+			}
 		}
-		dst[row] = total + m.rest(in, 0, s.bias)
+		dst[row] = total
 	}
 }
 

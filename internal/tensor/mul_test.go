@@ -89,7 +89,12 @@ func TestMulIsTheReference(t *testing.T) {
 func checkMul(t *testing.T, m *Matrix, in *Input, n int) {
 	t.Helper()
 	got := make([]float32, n*m.Rows)
-	m.Mul(got, m.Rows, in, n, 0, m.Rows, NewScratch(m.Cols))
+	m.Mul(got, m.Rows, in, Vectors{0, n}, 0, m.Rows, NewScratch(m.Cols))
+	parts, s := make([]float32, n*m.Rows), NewScratch(m.Cols)
+	for t := range n { // the same in parts
+		m.Mul(parts, m.Rows, in, Vectors{t, t + 1}, 0, m.Rows/3, s)
+		m.Mul(parts, m.Rows, in, Vectors{t, t + 1}, m.Rows/3, m.Rows, s)
+	}
 	exact := make([]float32, m.Cols)
 	for row := range m.Rows {
 		m.Row(exact, row)
@@ -97,6 +102,9 @@ func checkMul(t *testing.T, m *Matrix, in *Input, n int) {
 			want := mulReference(m, in, row, k)
 			if have := got[k*m.Rows+row]; math.Float32bits(have) != math.Float32bits(want) {
 				t.Fatalf("%d x %d, %d vectors: row %d of vector %d is %v, the reference %v", m.Rows, m.Cols, n, row, k, have, want)
+			}
+			if have := parts[k*m.Rows+row]; math.Float32bits(have) != math.Float32bits(want) {
+				t.Fatalf("%d x %d, in parts: row %d of vector %d is %v, the reference %v", m.Rows, m.Cols, row, k, have, want)
 			}
 			var sum, size float64
 			for i, x := range in.Row(k) {
@@ -171,7 +179,7 @@ func BenchmarkMul(b *testing.B) {
 				dst, s := make([]float32, n*m.Rows), NewScratch(m.Cols)
 				b.ReportAllocs()
 				for b.Loop() {
-					m.Mul(dst, m.Rows, in, n, 0, m.Rows, s)
+					m.Mul(dst, m.Rows, in, Vectors{0, n}, 0, m.Rows, s)
 				}
 				b.ReportMetric(float64(b.N)*float64(n*m.Rows*m.Cols)/b.Elapsed().Seconds()/1e9, "GMAC/s")
 			})

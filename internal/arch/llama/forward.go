@@ -10,7 +10,7 @@ import (
 
 // network is the forward pass: class LlamaModel and its parts in mlx_lm/models/llama.py, for a block of tokens.
 //
-// Work is split between the workers by rows of matrices or by heads, in pieces that end where the next needs what all of them made. Everything between is done by the caller alone for one
+// Work is split between the workers by rows of matrices, by tokens or by heads, in pieces that end where the next needs what all of them made. Everything between is done by the caller alone for one
 // token, and split by tokens for more.
 type network struct {
 	c    *Config
@@ -210,33 +210,54 @@ func (n *network) sealPiece(worker int) {
 	}
 }
 
-// multiply writes a worker's rows of a product, bias added, to dst [n, rows].
-func (n *network) multiply(dst []float32, l linear, in *tensor.Input, worker int) (lo, hi int) {
-	lo, hi = n.pool.Share(worker, l.Rows, 8)
-	if lo == hi {
-		return lo, hi
-	}
-	l.Mul(dst, l.Rows, in, n.n, lo, hi, n.scratch[worker])
-	if l.bias != nil {
-		for t := range n.n {
-			tensor.Add(dst[t*l.Rows+lo:][:hi-lo], l.bias[lo:hi])
-		}
-	}
-	return lo, hi
+// part is what one worker does of a product: rows lo to before hi, with some of the tokens.
+type part struct {
+	tokens tensor.Vectors
+	lo, hi int
 }
 
-// addTo adds a worker's rows of a product to what runs through the layers.
+// part shares a product by tokens where that is quicker and there are enough of them, else by rows. Products whose results are put together in one piece are shared in the same way.
+func (n *network) part(worker, rows int, matrices ...*tensor.Matrix) part {
+	byTokens := n.n >= 2*n.pool.Workers()
+	for _, m := range matrices {
+		byTokens = byTokens && m.ByVectors()
+	}
+	if byTokens {
+		from, to := n.pool.Share(worker, n.n, 1)
+		return part{tensor.Vectors{From: from, To: to}, 0, rows}
+	}
+	lo, hi := n.pool.Share(worker, rows, 8)
+	return part{tensor.Vectors{From: 0, To: n.n}, lo, hi}
+}
+
+// multiply writes a part of a product, bias added, to dst [n, rows].
+func (n *network) multiply(dst []float32, l linear, in *tensor.Input, p part, worker int) {
+	if p.lo == p.hi || p.tokens.From == p.tokens.To {
+		return
+	}
+	l.Mul(dst, l.Rows, in, p.tokens, p.lo, p.hi, n.scratch[worker])
+	if l.bias == nil {
+		return
+	}
+	for t := p.tokens.From; t < p.tokens.To; t++ {
+		tensor.Add(dst[t*l.Rows:][p.lo:p.hi], l.bias[p.lo:p.hi])
+	}
+}
+
+// addTo adds a worker's part of a product to what runs through the layers.
 func (n *network) addTo(l linear, in *tensor.Input, worker int) {
-	lo, hi := n.multiply(n.out, l, in, worker)
-	for t := range n.n {
-		tensor.Add(n.row(t)[lo:hi], n.out[t*l.Rows+lo:][:hi-lo])
+	p := n.part(worker, l.Rows, l.Matrix)
+	n.multiply(n.out, l, in, p, worker)
+	for t := p.tokens.From; t < p.tokens.To; t++ {
+		tensor.Add(n.row(t)[p.lo:p.hi], n.out[t*l.Rows:][p.lo:p.hi])
 	}
 }
 
 func (n *network) qkvPiece(worker int) {
-	n.multiply(n.q, n.layer.qkv[0], n.normed, worker)
-	n.multiply(n.k, n.layer.qkv[1], n.normed, worker)
-	n.multiply(n.v, n.layer.qkv[2], n.normed, worker)
+	for i, dst := range [3][]float32{n.q, n.k, n.v} {
+		l := n.layer.qkv[i]
+		n.multiply(dst, l, n.normed, n.part(worker, l.Rows, l.Matrix), worker)
+	}
 }
 
 // turnPiece turns queries and keys by their positions, and stores keys and values.
@@ -276,10 +297,11 @@ func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 
 func (n *network) gateUpPiece(worker int) {
 	size := n.c.Intermediate
-	n.multiply(n.gate, n.layer.gate, n.normed, worker)
-	lo, hi := n.multiply(n.up, n.layer.up, n.normed, worker)
-	for t := range n.n {
-		tensor.SiLUMul(n.activated.Row(t)[lo:hi], n.gate[t*size+lo:][:hi-lo], n.up[t*size+lo:][:hi-lo])
+	p := n.part(worker, size, n.layer.gate.Matrix, n.layer.up.Matrix)
+	n.multiply(n.gate, n.layer.gate, n.normed, p, worker)
+	n.multiply(n.up, n.layer.up, n.normed, p, worker)
+	for t := p.tokens.From; t < p.tokens.To; t++ {
+		tensor.SiLUMul(n.activated.Row(t)[p.lo:p.hi], n.gate[t*size:][p.lo:p.hi], n.up[t*size:][p.lo:p.hi])
 	}
 }
 
@@ -299,5 +321,5 @@ func (n *network) Logits(logits, hidden []float32) {
 }
 
 func (n *network) headPiece(worker int) {
-	n.multiply(n.target, linear{Matrix: n.head}, n.normed, worker)
+	n.multiply(n.target, linear{Matrix: n.head}, n.normed, n.part(worker, n.head.Rows, n.head), worker)
 }
