@@ -2,25 +2,38 @@ package convert
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"sync"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
-	"github.com/mlxbuild/mlxbuild/internal/safetensors"
+	"github.com/mlxbuild/mlxbuild/internal/step"
 )
 
 // reuse finds tensors that were made before. What was made is known by an id (the digests of its sources, what was done, in which arithmetic); the cache's memo leads from the id to a table, a small
-// blob that says where each id's outputs lie in which blobs. Anything missing on the way only means that the tensor is made again.
+// blob that says where each id's outputs lie in which blobs, and what their blocks' digests are. Anything missing on the way only means that the tensor is made again.
 type reuse struct {
 	plan   *Plan
 	env    WriteEnv
+	ids    []cache.Digest // by tensor; zero = not known
 	tables map[cache.Digest]table
-	placed map[string]placed // by output name: where this conversion puts it
-	mu     sync.Mutex
+	files  map[cache.Digest]*os.File
+	sums   [][]cache.Digest // of this conversion's blocks, by tensor
+
+	mu         sync.Mutex
+	distrusted map[cache.Digest]bool
 }
 
-// table maps a tensor's id to its outputs.
-type table map[string][]placed
+// table maps a tensor's id to what was made.
+type table map[string]entryOf
+
+// entryOf a tensor: where its outputs lie, and the SHA-256 of each of its blocks, whose outputs are hashed one behind the other.
+type entryOf struct {
+	Outputs []placed `json:"outputs"`
+	Rows    int64    `json:"rows"` // of a block
+	Sums    []byte   `json:"sums"`
+}
 
 // placed is where an output lies.
 type placed struct {
@@ -29,20 +42,41 @@ type placed struct {
 	Bytes int64        `json:"bytes"`
 }
 
-// found is a tensor that need not be made: the file that has it, and where each output begins in it.
+// found is a tensor that need not be made: by output the file that has it, and where it begins there; by block the digest.
 type found struct {
-	path string
-	at   []int64
+	blobs []cache.Digest
+	files []*os.File
+	at    []int64
+	sums  []cache.Digest
 }
 
 func newReuse(p *Plan, w WriteEnv) *reuse {
-	return &reuse{plan: p, env: w, tables: map[cache.Digest]table{}, placed: map[string]placed{}}
+	r := &reuse{plan: p, env: w, tables: map[cache.Digest]table{}, files: map[cache.Digest]*os.File{}, distrusted: map[cache.Digest]bool{}}
+	if !r.on() {
+		return r
+	}
+	r.ids = make([]cache.Digest, len(p.Tensors))
+	r.sums = make([][]cache.Digest, len(p.Tensors))
+	for i := range p.Tensors {
+		r.ids[i] = r.id(&p.Tensors[i])
+		r.sums[i] = make([]cache.Digest, p.Tensors[i].blocks())
+	}
+	return r
 }
 
-// id of what a tensor is; ok is false when its sources' digests are not known.
-func (r *reuse) id(t *Tensor) (id cache.Digest, ok bool) {
+// on reports whether tensors are looked up and remembered.
+func (r *reuse) on() bool { return r.env.Digests != nil }
+
+func (r *reuse) close() {
+	for _, f := range r.files {
+		f.Close()
+	}
+}
+
+// id of what a tensor is; zero when its sources' digests are not known.
+func (r *reuse) id(t *Tensor) cache.Digest {
 	k := cache.NewKey("tensor")
-	k.Code(Code, quant.Code)
+	k.Code(Code, quant.Code, "table/2")
 	k.Param("op", t.Op)
 	k.Param("scheme", t.Scheme.String())
 	k.Param("dtype", t.DType)
@@ -51,48 +85,82 @@ func (r *reuse) id(t *Tensor) (id cache.Digest, ok bool) {
 	for i, name := range t.From {
 		d, ok := r.env.Digests[name]
 		if !ok {
-			return id, false
+			return cache.Digest{}
 		}
-		k.Input([]string{"weight", "scales", "biases"}[i], d)
+		role := [...]string{"weight", "scales", "biases"}[i]
 		_, s, _ := r.plan.Source.Weights.Find(name)
-		k.Param([]string{"from.weight", "from.scales", "from.biases"}[i], s.DType)
+		k.Input(role, d)
+		k.Param("from."+role, s.DType)
 	}
-	return k.Sum(), true
+	return k.Sum()
 }
 
-// find a tensor whose outputs all lie in one trusted blob.
-func (r *reuse) find(t *Tensor) *found {
-	id, ok := r.id(t)
+// find a tensor whose outputs lie in trusted blobs.
+func (r *reuse) find(tensor int) *found {
+	if !r.on() || r.ids[tensor] == (cache.Digest{}) {
+		return nil
+	}
+	d, ok := r.env.Cache.Memo(r.ids[tensor])
 	if !ok {
 		return nil
 	}
-	d, ok := r.env.Cache.Memo(id)
-	if !ok {
+	t := &r.plan.Tensors[tensor]
+	e, ok := r.table(d)[r.ids[tensor].String()]
+	if !ok || len(e.Outputs) != len(t.Outputs) || e.Rows != t.blockRows() || len(e.Sums) != t.blocks()*len(cache.Digest{}) {
 		return nil
 	}
-	outputs, ok := r.table(d)[id.String()]
-	if !ok || len(outputs) != len(t.Outputs) {
-		return nil
+	f := &found{sums: make([]cache.Digest, t.blocks())}
+	for i := range f.sums {
+		copy(f.sums[i][:], e.Sums[i*len(cache.Digest{}):])
 	}
-	path, size, err := r.env.Cache.Blob(outputs[0].Blob)
-	if err != nil {
-		return nil
-	}
-	f := &found{path: path}
-	for i, o := range outputs {
-		if o.Blob != outputs[0].Blob || o.Bytes != outputBytes(t.Outputs[i]) || o.At < 0 || o.At+o.Bytes > size {
+	for i, o := range e.Outputs {
+		file := r.open(o.Blob)
+		if file == nil || o.Bytes != outputBytes(t.Outputs[i]) || o.At < 0 {
 			return nil
 		}
-		f.at = append(f.at, o.At)
+		f.blobs, f.files, f.at = append(f.blobs, o.Blob), append(f.files, file), append(f.at, o.At)
 	}
 	return f
 }
 
-const maxTable = 64 << 20
+// open a blob, nil when there is none to be trusted.
+func (r *reuse) open(blob cache.Digest) *os.File {
+	if f, ok := r.files[blob]; ok {
+		return f
+	}
+	path, _, err := r.env.Cache.Blob(blob)
+	if err != nil {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	r.files[blob] = f
+	return f
+}
 
-func (r *reuse) table(d cache.Digest) table {
+// distrust a tensor's blobs, of which one is not what it was: the next to ask for it has it hashed.
+func (r *reuse) distrust(f *found) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i, blob := range f.blobs {
+		if r.distrusted[blob] {
+			continue
+		}
+		r.distrusted[blob] = true
+		if info, err := f.files[i].Stat(); err == nil {
+			r.env.Cache.SetMemo(cache.StatKey(info), cache.Digest{})
+		}
+		if r.env.Warn != nil {
+			r.env.Warn(fmt.Sprintf("%s of the cache is damaged; what it held is made again (mlxbuild cache verify looks for more)", blob.Short()))
+		}
+	}
+}
+
+const maxTable = 256 << 20
+
+func (r *reuse) table(d cache.Digest) table {
 	if t, ok := r.tables[d]; ok {
 		return t
 	}
@@ -104,43 +172,44 @@ func (r *reuse) table(d cache.Digest) table {
 	return t
 }
 
-// made notes where a finished shard has its tensors.
-func (r *reuse) made(s safetensors.Shard, blob cache.Digest) {
-	for _, t := range s.Tensors {
-		r.placed[t.Name] = placed{blob, t.Begin, t.Bytes()}
+// made notes a finished block.
+func (r *reuse) made(j job, sum cache.Digest) {
+	if r.on() {
+		r.sums[j.index][j.block] = sum // each block has one worker
 	}
 }
 
-// remember writes the table of this conversion.
-func (r *reuse) remember() error {
-	if r.env.Digests == nil {
-		return nil
+// remember writes the table of this conversion. Tensors of which there was something to say are left out, so that it is said again. A table that cannot be written only costs time.
+func (r *reuse) remember(places [][]spot, files []step.File, warned *warnings) {
+	if !r.on() {
+		return
 	}
 	t := table{}
 	var ids []cache.Digest
 	for i := range r.plan.Tensors {
-		tensor := &r.plan.Tensors[i]
-		id, ok := r.id(tensor)
-		if !ok {
+		if r.ids[i] == (cache.Digest{}) || warned.of(i) {
 			continue
 		}
-		var outputs []placed
-		for _, o := range tensor.Outputs {
-			outputs = append(outputs, r.placed[o.Name])
+		tensor := &r.plan.Tensors[i]
+		e := entryOf{Rows: tensor.blockRows()}
+		for j, s := range places[i] {
+			e.Outputs = append(e.Outputs, placed{files[s.shard].Digest, s.at, outputBytes(tensor.Outputs[j])})
 		}
-		t[id.String()] = outputs
-		ids = append(ids, id)
+		for _, sum := range r.sums[i] {
+			e.Sums = append(e.Sums, sum[:]...)
+		}
+		t[r.ids[i].String()] = e
+		ids = append(ids, r.ids[i])
 	}
 	data, err := json.Marshal(t)
 	if err != nil {
-		return err
+		return
 	}
 	d, err := r.env.Cache.AddBytes(data)
 	if err != nil {
-		return err
+		return
 	}
 	for _, id := range ids {
 		r.env.Cache.SetMemo(id, d)
 	}
-	return nil
 }
