@@ -66,7 +66,10 @@ func NewMatrix(rows, cols int, t quant.Float, scheme quant.Scheme, p quant.Packe
 // prepare works out the values of codes and one-byte scales, by asking package quant, which is where formats are known.
 func (m *Matrix) prepare() {
 	if m.Scheme.Mode == quant.Affine {
-		m.center = float32(int(1) << (m.Scheme.Bits - 1))
+		m.center = float32(int(1) << (m.Scheme.Bits - 1)) // a power of two, so that scale*centre is exact
+		if m.Scheme.Bits == 1 {
+			m.center = 0.5
+		}
 	} else {
 		m.scaleU8 = scaleValues(m.Scheme)
 	}
