@@ -107,10 +107,11 @@ func Decide(src *source.Folder, o Options) (*Plan, error) {
 func targetDType(config *jsonx.Object, asked string) (target quant.Float, cast bool) {
 	name := asked
 	if name == "auto" || name == "" {
-		name, _ = config.String("torch_dtype")
-		if text, ok := config.Object("text_config"); ok && name == "" {
-			name, _ = text.String("dtype")
+		v, _ := config.Get("torch_dtype")
+		if text, ok := config.Object("text_config"); ok && v == nil {
+			v, _ = text.Get("dtype")
 		}
+		name, _ = v.(string)
 	}
 	switch name {
 	case "float16":

@@ -3,6 +3,7 @@ package convert_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -273,5 +274,45 @@ func BenchmarkConvert(b *testing.B) {
 				stage.Remove()
 			}
 		})
+	}
+}
+
+// BenchmarkReuse changes the scheme of one layer of 30; MB/s are of the weights that come out.
+func BenchmarkReuse(b *testing.B) {
+	dir := oracle.SmolLM2(b)
+	c, err := cache.Open(b.TempDir(), cache.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	convertOnce := func(bits, group int) {
+		p := decide(b, job{Source: dir, yaml: fmt.Sprintf("{bits: 4, overrides: [{match: %q, layers: 15, bits: %d, group_size: %d}]}", "re:.*", bits, group)}, true)
+		b.SetBytes(p.BytesOut)
+		digests, err := p.Source.Digests(context.Background(), c, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		stage, err := c.NewStage()
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer stage.Remove()
+		b.StartTimer()
+		files, err := p.Write(context.Background(), convert.WriteEnv{Cache: c, Stage: stage, Digests: digests.Tensors, Inputs: digests.Inputs, Progress: func(int64) {}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		for _, f := range files {
+			if err := c.AddFile(stage.Path(f.Path), f.Digest); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	convertOnce(4, 64)
+	b.StopTimer()
+	b.ResetTimer()
+	for i := range b.N {
+		convertOnce([]int{6, 8, 5, 3, 2, 1}[i%6], []int{64, 32}[i/6%2])
 	}
 }

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -39,10 +40,17 @@ func (d *decider) checkSource() error {
 	switch {
 	case d.have == nil && q.Dequantize:
 		return &source.Error{What: d.plan.Source.Dir + " is not quantized, so there is nothing to dequantize", Do: "leave dequantize (-d) out"}
-	case d.have != nil && q.Quantize:
+	case d.have != nil && (q.Quantize || slices.ContainsFunc(q.Overrides, quantizes)):
 		return &source.Error{What: d.plan.Source.Dir + " is quantized already", Do: "start from the unquantized model, or make it one with `dequantize: true` (-d)"}
 	}
 	return nil
+}
+
+func quantizes(r spec.Rule) bool { return r.Quantize == nil || *r.Quantize }
+
+// misfit is an error of weights that are not what config.json says.
+func (d *decider) misfit(format string, args ...any) error {
+	return &source.Error{What: d.plan.Source.Dir + ": " + fmt.Sprintf(format, args...), Do: "config.json does not fit the weights"}
 }
 
 // tensors walks the parameters in mlx-lm's order and finds for each where it comes from and what is done to it.
@@ -96,7 +104,13 @@ func (d *decider) tensor(p arch.Param) (Tensor, error) {
 			Do: "config.json does not fit the weights, or a part of the download is missing"}
 	}
 	if d.have != nil && p.Quantizable {
-		if _, _, ok := d.find(p.Module + ".scales"); ok {
+		_, _, scaled := d.find(p.Module + ".scales")
+		switch yes, no := d.have.says(p.Module); {
+		case yes && !scaled:
+			return Tensor{}, d.misfit("config.json says that %s is quantized, and the weights have no scales for it", p.Module)
+		case no && scaled:
+			return Tensor{}, d.misfit("config.json says that %s is not quantized, and the weights have scales for it", p.Module)
+		case scaled:
 			return d.alreadyQuantized(p)
 		}
 	}

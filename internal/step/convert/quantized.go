@@ -18,17 +18,26 @@ func readQuantization(config *jsonx.Object) (*quantized, error) {
 		return &quantized{block}, nil
 	}
 	other, ok := config.Object("quantization_config")
-	if text, has := config.Object("text_config"); !ok && has {
-		other, ok = text.Object("quantization_config")
-	}
-	if !ok {
+	if !ok || other.Len() == 0 { // mlx-lm takes null and {} for none
 		return nil, nil
 	}
 	method, _ := other.String("quant_method")
+	if producer, ok := other.Object("producer"); ok && method == "" { // hf_quant_config.json
+		method, _ = producer.String("name")
+	}
 	if method == "" {
 		method = "an unnamed method"
 	}
 	return nil, &source.Error{What: fmt.Sprintf("the model is quantized by %s, which this version does not read", method), Do: "start from the unquantized model"}
+}
+
+// says what the block has for a layer by itself: that it is quantized, that it is not, or nothing.
+func (q *quantized) says(module string) (yes, no bool) {
+	if _, ok := q.block.Object(module); ok {
+		return true, false
+	}
+	b, ok := q.block.Bool(module)
+	return ok && b, ok && !b
 }
 
 // scheme of a layer as mlx-lm's load_model finds it: its entry in the block, else from shapes and types.

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,14 +13,14 @@ import (
 )
 
 // reuse finds tensors that were made before. What was made is known by an id (the digests of its sources, what was done, in which arithmetic); the cache's memo leads from the id to a table, a small
-// blob that says where each id's outputs lie in which blobs, and what their blocks' digests are. Anything missing on the way only means that the tensor is made again.
+// blob that says where each id's outputs lie in which blobs, and what their blocks' checksums are. Anything missing on the way only means that the tensor is made again.
 type reuse struct {
 	plan   *Plan
 	env    WriteEnv
 	ids    []cache.Digest // by tensor; zero = not known
 	tables map[cache.Digest]table
 	files  map[cache.Digest]*os.File
-	sums   [][]cache.Digest // of this conversion's blocks, by tensor
+	sums   [][]uint32 // of this conversion's blocks, by tensor
 
 	mu         sync.Mutex
 	distrusted map[cache.Digest]bool
@@ -28,7 +29,7 @@ type reuse struct {
 // table maps a tensor's id to what was made.
 type table map[string]entryOf
 
-// entryOf a tensor: where its outputs lie, and the SHA-256 of each of its blocks, whose outputs are hashed one behind the other.
+// entryOf a tensor: where its outputs lie, and the CRC-32C of each of its blocks, four bytes, little-endian.
 type entryOf struct {
 	Outputs []placed `json:"outputs"`
 	Rows    int64    `json:"rows"` // of a block
@@ -42,12 +43,12 @@ type placed struct {
 	Bytes int64        `json:"bytes"`
 }
 
-// found is a tensor that need not be made: by output the file that has it, and where it begins there; by block the digest.
+// found is a tensor that need not be made: by output the file that has it, and where it begins there; by block the checksum.
 type found struct {
 	blobs []cache.Digest
 	files []*os.File
 	at    []int64
-	sums  []cache.Digest
+	sums  []uint32
 }
 
 func newReuse(p *Plan, w WriteEnv) *reuse {
@@ -56,10 +57,10 @@ func newReuse(p *Plan, w WriteEnv) *reuse {
 		return r
 	}
 	r.ids = make([]cache.Digest, len(p.Tensors))
-	r.sums = make([][]cache.Digest, len(p.Tensors))
+	r.sums = make([][]uint32, len(p.Tensors))
 	for i := range p.Tensors {
 		r.ids[i] = r.id(&p.Tensors[i])
-		r.sums[i] = make([]cache.Digest, p.Tensors[i].blocks())
+		r.sums[i] = make([]uint32, p.Tensors[i].blocks())
 	}
 	return r
 }
@@ -76,7 +77,7 @@ func (r *reuse) close() {
 // id of what a tensor is; zero when its sources' digests are not known.
 func (r *reuse) id(t *Tensor) cache.Digest {
 	k := cache.NewKey("tensor")
-	k.Code(Code, quant.Code, "table/2")
+	k.Code(Code, quant.Code, "table/3")
 	k.Param("op", t.Op)
 	k.Param("scheme", t.Scheme.String())
 	k.Param("dtype", t.DType)
@@ -106,12 +107,12 @@ func (r *reuse) find(tensor int) *found {
 	}
 	t := &r.plan.Tensors[tensor]
 	e, ok := r.table(d)[r.ids[tensor].String()]
-	if !ok || len(e.Outputs) != len(t.Outputs) || e.Rows != t.blockRows() || len(e.Sums) != t.blocks()*len(cache.Digest{}) {
+	if !ok || len(e.Outputs) != len(t.Outputs) || e.Rows != t.blockRows() || len(e.Sums) != 4*t.blocks() {
 		return nil
 	}
-	f := &found{sums: make([]cache.Digest, t.blocks())}
+	f := &found{sums: make([]uint32, t.blocks())}
 	for i := range f.sums {
-		copy(f.sums[i][:], e.Sums[i*len(cache.Digest{}):])
+		f.sums[i] = binary.LittleEndian.Uint32(e.Sums[4*i:])
 	}
 	for i, o := range e.Outputs {
 		file := r.open(o.Blob)
@@ -173,7 +174,7 @@ func (r *reuse) table(d cache.Digest) table {
 }
 
 // made notes a finished block.
-func (r *reuse) made(j job, sum cache.Digest) {
+func (r *reuse) made(j job, sum uint32) {
 	if r.on() {
 		r.sums[j.index][j.block] = sum // each block has one worker
 	}
@@ -196,7 +197,7 @@ func (r *reuse) remember(places [][]spot, files []step.File, warned *warnings) {
 			e.Outputs = append(e.Outputs, placed{files[s.shard].Digest, s.at, outputBytes(tensor.Outputs[j])})
 		}
 		for _, sum := range r.sums[i] {
-			e.Sums = append(e.Sums, sum[:]...)
+			e.Sums = binary.LittleEndian.AppendUint32(e.Sums, sum)
 		}
 		t[r.ids[i].String()] = e
 		ids = append(ids, r.ids[i])
