@@ -2,9 +2,9 @@ package executor_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"testing"
 
@@ -22,7 +22,8 @@ func (t tower) Name() string { return "tower" }
 
 func (t tower) Plan(b step.Builder) spec.Diags {
 	for m := range t.models {
-		at := func(name string) string { return fmt.Sprintf("m%d.%s", m, name) }
+		prefix := "m" + strconv.Itoa(m) + "."
+		at := func(name string) string { return prefix + name }
 		src := b.Artifact(at("source"))
 		b.Add(step.Step{Kind: "source", Name: at("source"), Source: still(at("source")), Out: src})
 		add := func(name string, needs ...string) {
@@ -35,13 +36,14 @@ func (t tower) Plan(b step.Builder) spec.Diags {
 		add("conv", "source")
 		var all []string
 		for q := range 8 {
-			name := fmt.Sprint("q", q)
+			name := "q" + strconv.Itoa(q)
 			add(name, "conv")
 			add(name+"v", name, "conv")
 			all = append(all, name+"v")
 			for n := range 3 {
-				add(fmt.Sprint(name, "b", n), name)
-				all = append(all, fmt.Sprint(name, "b", n))
+				bench := name + "b" + strconv.Itoa(n)
+				add(bench, name)
+				all = append(all, bench)
 			}
 		}
 		add("report", all...)
@@ -105,6 +107,7 @@ func BenchmarkNoOp(b *testing.B) {
 		}
 		return out
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as main does
 	build()
 	b.ResetTimer()
 	for b.Loop() {

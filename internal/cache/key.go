@@ -53,6 +53,7 @@ func (k *KeyWriter) Input(role string, d Digest) {
 func (k *KeyWriter) Text() string {
 	slices.Sort(k.code)
 	var b strings.Builder
+	b.Grow(512)
 	b.WriteString("mlxbuild-key " + strconv.Itoa(KeyFormat) + "\nkind " + k.kind + "\n")
 	if len(k.code) > 0 {
 		b.WriteString("code " + strings.Join(k.code, " ") + "\n")
@@ -144,7 +145,20 @@ func utf16Of(s string) []uint16 {
 	return out
 }
 
+// plain reports whether a string stands in JSON as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7F || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
 func appendString(b []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
