@@ -23,6 +23,7 @@ type Kind struct {
 
 	mu     sync.Mutex
 	opened map[string]opened
+	codes  map[string]string // by folder: see archCode
 }
 
 type opened struct {
@@ -87,16 +88,26 @@ func (a *action) Key(k *cache.KeyWriter) {
 	k.Param("shard_size", a.options.ShardSize)
 }
 
-// archCode is the version of the architecture that the config names. It reads config.json alone.
+// archCode is the version of the architecture that the config names. It reads config.json alone, once for all targets of a model.
 func (a *action) archCode() string {
+	a.kind.mu.Lock()
+	defer a.kind.mu.Unlock()
+	if code, ok := a.kind.codes[a.dir]; ok {
+		return code
+	}
+	code := "unknown/0"
 	if a.dir != "" {
 		if config, err := source.ReadConfig(a.dir); err == nil {
 			if found, ok := all.Find(source.ModelType(config)); ok {
-				return found.Code
+				code = found.Code
 			}
 		}
 	}
-	return "unknown/0"
+	if a.kind.codes == nil {
+		a.kind.codes = map[string]string{}
+	}
+	a.kind.codes[a.dir] = code
+	return code
 }
 
 // Where finds the recipe line of a changed parameter.
