@@ -2,7 +2,6 @@ package convert
 
 import (
 	"context"
-	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,7 +48,12 @@ func (p *Plan) Write(ctx context.Context, w WriteEnv) ([]step.File, error) {
 	}
 	r := &run{plan: p, env: w, reuse: newReuse(p, w), warnings: newWarnings(), places: p.places()}
 	defer r.reuse.close()
+	small := p.startSmall(w)
 	files, err := r.weights(ctx)
+	beside := <-small
+	if err == nil {
+		err = beside.err
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +62,15 @@ func (p *Plan) Write(ctx context.Context, w WriteEnv) ([]step.File, error) {
 		return nil, &source.Error{What: p.Source.Dir + " changed while it was converted", Do: "run again when it is complete"}
 	}
 	r.warnings.tell(p, w.Warn)
-	if files, err = p.writeSmall(w, files); err != nil {
+	r.reuse.remember(r.places, files, r.warnings)
+	files = append(files, beside.files...)
+	manifest, err := p.manifest(w.Inputs, files)
+	if err != nil {
 		return nil, err
 	}
-	r.reuse.remember(r.places, files, r.warnings)
-	return files, nil
+	last, err := writeFile(w, ManifestName, manifest)
+	last.Describe = true
+	return append(files, last), err
 }
 
 // sourceState is the metadata of all weight files.
@@ -231,41 +239,57 @@ func outputBytes(o Output) int64 {
 	return n
 }
 
-// writeSmall writes config.json, the index, copies of small files, and the manifest over all.
-func (p *Plan) writeSmall(w WriteEnv, files []step.File) ([]step.File, error) {
-	add := func(name string, data []byte, describe bool) error {
-		if err := os.WriteFile(w.Stage.Path(name), data, 0o644); err != nil {
-			return err
+// beside are the files that lie beside the weights.
+type beside struct {
+	files []step.File
+	err   error
+}
+
+// startSmall writes config.json, the index and the copies of small files while the weights are written: making files takes a disk its time.
+func (p *Plan) startSmall(w WriteEnv) <-chan beside {
+	done := make(chan beside, 1)
+	go func() {
+		files, err := p.writeSmall(w)
+		done <- beside{files, err}
+	}()
+	return done
+}
+
+func (p *Plan) writeSmall(w WriteEnv) (files []step.File, err error) {
+	add := func(name string, data []byte) {
+		if err == nil {
+			var f step.File
+			f, err = writeFile(w, name, data)
+			files = append(files, f)
 		}
-		files = append(files, step.File{Path: name, Digest: cache.Digest(sha256.Sum256(data)), Size: int64(len(data)), Describe: describe})
-		return nil
 	}
-	if err := add("config.json", p.Config, false); err != nil {
-		return nil, err
-	}
-	if err := add(safetensors.IndexName, p.Index, false); err != nil {
-		return nil, err
-	}
-	inputs := map[string]cache.Digest{}
-	for _, in := range w.Inputs {
-		inputs[in.Role] = in.Digest
-	}
+	add("config.json", p.Config)
+	add(safetensors.IndexName, p.Index)
 	for _, name := range p.Source.Copies {
-		data, err := os.ReadFile(filepath.Join(p.Source.Dir, filepath.FromSlash(name)))
+		data, err := p.readCopy(w, name)
 		if err != nil {
 			return nil, err
 		}
-		if d, ok := inputs[name]; ok && d != cache.SumBytes(data) {
-			return nil, &source.Error{What: filepath.Join(p.Source.Dir, name) + " changed while the model was converted", Do: "run again when it is complete"}
-		}
-		if err := add(name, data, false); err != nil {
-			return nil, err
-		}
+		add(name, data)
 	}
-	manifest, err := p.manifest(w.Inputs, files)
+	return files, err
+}
+
+// readCopy reads a small file of the source, which has to be the one that is in the key.
+func (p *Plan) readCopy(w WriteEnv, name string) ([]byte, error) {
+	path := filepath.Join(p.Source.Dir, filepath.FromSlash(name))
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	err = add(ManifestName, manifest, true)
-	return files, err
+	for _, in := range w.Inputs {
+		if in.Role == name && in.Digest != cache.SumBytes(data) {
+			return nil, &source.Error{What: path + " changed while the model was converted", Do: "run again when it is complete"}
+		}
+	}
+	return data, nil
+}
+
+func writeFile(w WriteEnv, name string, data []byte) (step.File, error) {
+	return step.File{Path: name, Digest: cache.SumBytes(data), Size: int64(len(data))}, os.WriteFile(w.Stage.Path(name), data, 0o644)
 }
