@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
@@ -53,6 +54,32 @@ func (e *ForeignFolderError) Error() string { return e.Folder + " " + e.What }
 // Hint says how to go on.
 func (e *ForeignFolderError) Hint() string {
 	return "move it away, choose another name, or replace it with --force"
+}
+
+// unwritable says of a folder that cannot be written what to do; other errors come back as they are.
+func unwritable(folder string, err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return &UnwritableError{folder, err}
+	}
+	return err
+}
+
+// UnwritableError is an output folder that cannot be made.
+type UnwritableError struct {
+	Folder string
+	Err    error
+}
+
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("%s cannot be written: %v", e.Folder, e.Err)
+}
+
+// Unwrap is the operating system's error.
+func (e *UnwritableError) Unwrap() error { return e.Err }
+
+// Hint says how to go on.
+func (e *UnwritableError) Hint() string {
+	return "mend the permissions of " + filepath.Dir(e.Folder) + ", or choose another place; what was made is in the cache and will not be made again"
 }
 
 // mayReplace reports whether what lies at the output folder's place may be replaced: nothing, or what mlxbuild made for this target.

@@ -54,6 +54,9 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 		return w.place(ctx, v, UpToDate)
 	}
 	release, err := r.o.Cache.Lock(ctx, v.key, func(holder string) {
+		if holder == fmt.Sprintf("process %d", os.Getpid()) {
+			holder = "another step of this build"
+		}
 		r.o.Events(Event{Kind: Message, ID: w.id, Message: "waiting for " + holder + ", which makes the same"})
 	})
 	if err != nil {
@@ -155,9 +158,8 @@ func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, e
 		return out, fmt.Errorf("the record of %s has just disappeared from the cache", s.Name)
 	}
 	r.lease.Add(outputDigests(rec)...)
-	out.WeightCopies, err = w.link(ctx, rec)
-	if err != nil {
-		return out, err
+	if out.WeightCopies, err = w.link(ctx, rec); err != nil {
+		return out, unwritable(s.Folder, err)
 	}
 	if state == UpToDate {
 		out.State, out.Reason = Restored, "taken from the cache"

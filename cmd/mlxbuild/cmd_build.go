@@ -116,6 +116,10 @@ func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time
 		}
 	}
 	if count[executor.Done]+count[executor.Restored]+count[executor.Failed]+count[executor.Skipped] == 0 {
+		if len(p.want) == 0 {
+			a.term.Line("nothing to do: the recipe makes no target; it needs models and quantizations")
+			return
+		}
 		a.term.Line("nothing to do: %s up to date", planner.Count(len(p.want), "step is", "steps are"))
 		return
 	}

@@ -121,6 +121,34 @@ func TestBuildsAtOnce(t *testing.T) {
 	}
 }
 
+// A disk that is read-only: the place is named with what to do, and what was made is taken from the cache when it can be written.
+func TestReadOnlyOutput(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		oracle.Missing(t, "a read-only disk can be mounted by root on Linux only")
+	}
+	disk := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk).CombinedOutput(); err != nil {
+		oracle.Missing(t, "a read-only disk cannot be mounted here: "+string(out))
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
+	dir, mlxbuild := program(t, filepath.Join(t.TempDir(), "cache"))
+	if err := os.Symlink(disk, filepath.Join(dir, "build")); err != nil {
+		t.Fatal(err)
+	}
+	out, err := mlxbuild("build", "-k", "r.yaml").CombinedOutput()
+	if text := string(out); err == nil || !strings.Contains(text, "cannot be written") || !strings.Contains(text, "hint: mend the permissions") {
+		t.Errorf("%v, said:\n%s", err, text)
+	}
+	if out, err := exec.Command("mount", "-o", "remount,rw", disk).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	out, err = mlxbuild("build", "r.yaml").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "converted") {
+		t.Errorf("%v: what was made is made again:\n%s", err, out)
+	}
+	right(t, dir)
+}
+
 // A disk that fills up: a clear error that names it, and when there is room again everything is made.
 func TestFullDisk(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
