@@ -98,39 +98,44 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 		o.Events = func(Event) {}
 	}
 	o.Jobs = max(o.Jobs, 1)
-	n := len(g.Steps)
 	closure := g.Closure(want)
-	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o.Cache, closure), steps: make([]Outcome, n), inputs: make([][]cache.Digest, n),
-		waits: make([]int, n), needs: make([]bool, n), rank: make([]float64, n), results: make(chan result), running: map[step.ID]bool{}}
+	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o.Cache, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
+		running: map[step.ID]bool{}}
 }
 
 // untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
 func (r *run) untouched() bool {
-	outcomes := make([]Outcome, len(r.steps))
 	var inputs []cache.Digest
 	for _, id := range r.closure {
 		inputs = inputs[:0]
 		for _, in := range r.graph.Steps[id].Ins {
-			inputs = append(inputs, outcomes[r.graph.Maker(in.Artifact)].Tree)
+			inputs = append(inputs, r.steps[r.graph.Maker(in.Artifact)].Tree)
 		}
 		v, ok := r.look.remembered(id, inputs)
 		if !ok {
-			return false
+			return r.forget()
 		}
-		outcomes[id] = Outcome{State: UpToDate, Key: v.key, Tree: v.tree}
+		r.steps[id] = Outcome{State: UpToDate, Key: v.key, Tree: v.tree}
 	}
 	for _, id := range r.closure {
-		if r.graph.Steps[id].Folder != "" && !r.look.inPlace(id, outcomes[id].Key) {
-			return false
+		if r.graph.Steps[id].Folder != "" && !r.look.inPlace(id, r.steps[id].Key) {
+			return r.forget()
 		}
 	}
-	r.steps = outcomes
 	return true
+}
+
+// forget what untouched guessed.
+func (r *run) forget() bool {
+	clear(r.steps)
+	return false
 }
 
 // lookAll is the first pass. It leaves settled steps with their tree and the sight's verdict in state UpToDate, provisionally: demand undoes it for steps whose
 // outputs are wanted and not in place.
 func (r *run) lookAll() {
+	n := len(r.graph.Steps)
+	r.inputs, r.waits, r.needs, r.rank = make([][]cache.Digest, n), make([]int, n), make([]bool, n), make([]float64, n)
 	for _, id := range r.closure {
 		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
 		if r.countWaits(id); r.waits[id] > 0 {

@@ -233,12 +233,12 @@ func (g *Graph) Closure(ids []step.ID) []step.ID {
 	}
 	for id := len(g.Steps) - 1; id >= 0; id-- { // makers come before users
 		if in[id] {
-			for _, n := range g.Needs(step.ID(id)) {
-				in[n] = true
+			for _, a := range g.Steps[id].Ins {
+				in[g.Maker(a.Artifact)] = true
 			}
 		}
 	}
-	var out []step.ID
+	out := make([]step.ID, 0, len(g.Steps))
 	for id, ok := range in {
 		if ok {
 			out = append(out, step.ID(id))
