@@ -401,6 +401,9 @@ func TestIdenticalToMLXLM(t *testing.T) {
 	c := openCache(t)
 	for _, j := range jobs {
 		same(t, filepath.Base(j.Source)+" "+j.yaml+" "+j.dtype, ours(t, c, j, false), j.Out, true)
+		if problems := convert.VerifyFolder(context.Background(), j.Out); problems != nil {
+			t.Errorf("verify finds in mlx_lm's folder, %s %s: %v", filepath.Base(j.Source), j.yaml, problems)
+		}
 	}
 	t.Logf("%d conversions", len(jobs))
 }

@@ -22,16 +22,17 @@ type output struct {
 
 	mu    sync.Mutex
 	cond  *sync.Cond
-	whole int64           // everything before is written
-	ahead map[int64]int64 // written blocks behind a gap: begin -> end
+	whole int64 // everything before is written
 	ended bool
+	// Written parts behind a gap, joined where they touch, so that there are few of them whatever the file's size: begin -> end, and back.
+	ends, begins map[int64]int64
 
 	sum     cache.Digest // after done
 	hashErr error
 }
 
 func newOutput(s safetensors.Shard, path string) *output {
-	o := &output{shard: s, path: path, ahead: map[int64]int64{}, done: make(chan struct{})}
+	o := &output{shard: s, path: path, ends: map[int64]int64{}, begins: map[int64]int64{}, done: make(chan struct{})}
 	o.cond = sync.NewCond(&o.mu)
 	return o
 }
@@ -66,19 +67,30 @@ func (o *output) write(b []byte, at int64) error {
 	if _, err := o.file.WriteAt(b, at); err != nil {
 		return err
 	}
+	o.wrote(at, at+int64(len(b)))
+	return nil
+}
+
+// wrote notes a part of the file.
+func (o *output) wrote(begin, end int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ahead[at] = at + int64(len(b))
-	for {
-		end, ok := o.ahead[o.whole]
-		if !ok || end == o.whole {
-			break
-		}
-		delete(o.ahead, o.whole)
-		o.whole = end
+	if before, ok := o.begins[begin]; ok {
+		delete(o.begins, begin)
+		begin = before
 	}
-	o.cond.Signal()
-	return nil
+	if after, ok := o.ends[end]; ok {
+		delete(o.ends, end)
+		end = after
+	}
+	if begin == o.whole {
+		delete(o.ends, begin)
+		delete(o.begins, end)
+		o.whole = end
+		o.cond.Signal()
+		return
+	}
+	o.ends[begin], o.begins[end] = end, begin
 }
 
 // finish returns the digest of the file, which is written by now.

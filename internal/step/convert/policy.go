@@ -197,6 +197,7 @@ func (d *decider) rule(t *Tensor, p arch.Param) error {
 	if err := scheme.Validate(); err != nil {
 		return spec.Diags{{Pos: rule.pos, Msg: fmt.Sprintf("%s: %v", p.Module, err)}}
 	}
+	// mlx_lm asks this of the scheme's own group size only, and so leaves a layer float whose rule gives it one that fits. A rule is meant, so it counts here; mlx-lm reads such folders.
 	if t.cols%int64(scheme.GroupSize) != 0 {
 		t.Rule = fmt.Sprintf("float: its %d columns are not divisible by group_size %d (%s)", t.cols, scheme.GroupSize, rule.text)
 		return nil

@@ -40,6 +40,9 @@ func VerifyFolder(ctx context.Context, dir string) []Problem {
 	return v.problems
 }
 
+// maxManifest is more than the manifest of any model has.
+const maxManifest = 256 << 20
+
 type verifier struct {
 	dir      string
 	problems []Problem
@@ -51,13 +54,22 @@ func (v *verifier) add(file, format string, args ...any) {
 
 // manifest compares every file with the digest that it was written with.
 func (v *verifier) manifest(ctx context.Context) {
-	data, err := os.ReadFile(filepath.Join(v.dir, ManifestName))
+	var m Manifest
+	path := filepath.Join(v.dir, ManifestName)
+	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var m Manifest
-	if err != nil || json.Unmarshal(data, &m) != nil {
-		v.add(ManifestName, "it cannot be read")
+	if err != nil || info.Size() > maxManifest {
+		v.add(ManifestName, "it cannot be read, or has more than %d bytes", maxManifest)
+		return
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err != nil {
+		v.add(ManifestName, "it cannot be read: %v", err)
 		return
 	}
 	if m.Format > ManifestFormat {
