@@ -27,10 +27,10 @@ type reuse struct {
 }
 
 // table maps a tensor's id to what was made.
-type table map[string]entryOf
+type table map[string]tableEntry
 
-// entryOf a tensor: where its outputs lie, and the CRC-32C of each of its blocks, four bytes, little-endian.
-type entryOf struct {
+// tableEntry is a tensor that was made: where its outputs lie, and the CRC-32C of each of its blocks, four bytes, little-endian.
+type tableEntry struct {
 	Outputs []placed `json:"outputs"`
 	Rows    int64    `json:"rows"` // of a block
 	Sums    []byte   `json:"sums"`
@@ -192,7 +192,7 @@ func (r *reuse) remember(places [][]spot, files []step.File, warned *warnings) {
 			continue
 		}
 		tensor := &r.plan.Tensors[i]
-		e := entryOf{Rows: tensor.blockRows()}
+		e := tableEntry{Rows: tensor.blockRows()}
 		for j, s := range places[i] {
 			e.Outputs = append(e.Outputs, placed{files[s.shard].Digest, s.at, outputBytes(tensor.Outputs[j])})
 		}
