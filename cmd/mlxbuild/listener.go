@@ -203,7 +203,7 @@ func failed(code, n int) error {
 	return &said{&fault{code: code, msg: planner.Count(n, "step", "steps") + " failed"}}
 }
 
-// eventJSON is one line of --json. Field names are a contract with programs: docs/json.md.
+// eventJSON is one line of --json. Field names are a contract with programs: docs/formats.md.
 type eventJSON struct {
 	V      int     `json:"v"`
 	T      string  `json:"t"`
