@@ -19,7 +19,7 @@ type Options struct {
 	Memory    int64                                 // bytes that running steps may want together, by forecast; 0 = no limit
 	KeepGoing bool                                  // after a failure go on with what does not need it
 	Force     bool                                  // replace output folders that mlxbuild did not make
-	Events    func(Event)                           // told of everything, from one goroutine at a time; nil = nobody listens
+	Events    func(Event)                           // told of everything, from several goroutines; nil = nobody listens
 	Prepared  func([]*step.Forecast) error          // called when something has to run, with the forecasts, before the first step starts
 	Version   string                                // of mlxbuild, for records
 	Machine   string                                // for records
