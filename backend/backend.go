@@ -15,8 +15,13 @@ import (
 // Compute names the arithmetic that a model is run in.
 type Compute string
 
-// Float32 has float32 activations and sums, whatever the weights are stored as.
-const Float32 Compute = "float32"
+// The arithmetics there are; a runtime has some of them. Each is that of activations and sums, whatever the weights are stored as.
+const (
+	Float64  Compute = "float64"
+	Float32  Compute = "float32"
+	BFloat16 Compute = "bfloat16"
+	Float16  Compute = "float16"
+)
 
 // Phases that Model.Memory knows.
 const (
@@ -44,6 +49,8 @@ type Model interface {
 	Logits(ctx context.Context, tokens []int32, positions []int) ([][]float32, error)
 	// Hidden reads tokens as one text and returns what comes out of the last norm, [len(tokens) * hidden size] row by row.
 	Hidden(ctx context.Context, tokens []int32) ([]float32, error)
+	// Layers reads tokens as one text and returns what runs through the model: what enters the first block, then what leaves each, [blocks + 1][len(tokens) * hidden size].
+	Layers(ctx context.Context, tokens []int32) ([][]float32, error)
 	// Generate continues each prompt. emit, when not nil, gets every token as it comes, on the calling goroutine; its error ends the call and is returned. What a prompt is continued
 	// with depends on that prompt and the options only, not on the other prompts.
 	Generate(ctx context.Context, prompts [][]int32, o GenerateOptions, emit func(Event) error) ([]Result, error)
@@ -135,6 +142,9 @@ type ComputeError struct {
 	Has     []Compute
 }
 
+// Hint says what to write instead.
+func (e *ComputeError) Hint() string { return fmt.Sprintf("compute: %s", e.Has[0]) }
+
 func (e *ComputeError) Error() string {
 	has := make([]string, len(e.Has))
 	for i, c := range e.Has {
@@ -142,6 +152,18 @@ func (e *ComputeError) Error() string {
 	}
 	return fmt.Sprintf("the %s runtime cannot compute in %q; it has %s", e.Runtime, string(e.Asked), strings.Join(has, ", "))
 }
+
+// MissingError says that a runtime is not on this machine, or not whole.
+type MissingError struct {
+	Runtime string
+	What    string // what was looked for and where, in a sentence
+	Do      string // what to do about it
+}
+
+func (e *MissingError) Error() string { return "the " + e.Runtime + " runtime is missing: " + e.What }
+
+// Hint says what to do.
+func (e *MissingError) Hint() string { return e.Do }
 
 // CheckTokens judges tokens against a model, for runtimes. extra is the number of tokens that will follow at least.
 func CheckTokens(info Info, tokens []int32, extra int) error {

@@ -109,6 +109,21 @@ func (m *model) Hidden(ctx context.Context, tokens []int32) ([]float32, error) {
 	return out, nil
 }
 
+// Layers reads tokens as one text and collects what runs through the layers.
+func (m *model) Layers(ctx context.Context, tokens []int32) ([][]float32, error) {
+	var out [][]float32
+	see := func(layer int, x []float32) {
+		if layer == len(out) {
+			out = append(out, nil)
+		}
+		out[layer] = append(out[layer], x...)
+	}
+	if err := m.read(ctx, tokens, see, func(int, []float32) error { return nil }); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Logits reads tokens as one text, and multiplies with the output matrix only what is asked for.
 func (m *model) Logits(ctx context.Context, tokens []int32, positions []int) ([][]float32, error) {
 	if err := backend.CheckPositions(tokens, positions); err != nil {
@@ -170,6 +185,11 @@ func finite(logits []float32, position int) error {
 
 // readAll computes a text that nothing will follow. take gets what comes out of the last norm, block by block, with the position of its first row; it must not keep it.
 func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, hidden []float32) error) error {
+	return m.read(ctx, tokens, nil, take)
+}
+
+// read is readAll with somebody who sees the layers, or nil.
+func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x []float32), take func(at int, hidden []float32) error) error {
 	if err := m.check(tokens, 0); err != nil {
 		return err
 	}
@@ -177,6 +197,7 @@ func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, h
 		return err
 	}
 	defer m.leave()
+	m.network.Observe(see)
 	s := newSequence(m, tokens)
 	for s.read < len(tokens) {
 		at := s.read

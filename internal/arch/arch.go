@@ -67,6 +67,8 @@ type Network interface {
 	// Forward reads tokens, at most block of them, and writes what comes out of the last norm to hidden, [len(tokens), hidden size]. Tokens of one text stand in the order of their
 	// positions; the KV has what was before them, and gets theirs.
 	Forward(hidden []float32, tokens []int32, places []Place)
+	// Observe makes Forward show what runs through the model, [len(tokens), hidden size]: 0 is what enters the first block, i+1 what leaves block i. What is shown must not be kept. nil ends it.
+	Observe(see func(layer int, x []float32))
 	// Logits multiplies at most block rows of hidden with the output matrix, [rows, vocabulary].
 	Logits(logits, hidden []float32)
 	// Bytes of all buffers.

@@ -41,6 +41,7 @@ type network struct {
 	target  []float32     // of logits
 	weights []float32     // of the norm at hand
 	sealing *tensor.Input // whose sums are made
+	see     func(layer int, x []float32)
 	pieces  struct {
 		norm, seal, qkv, turn, attend, o, gateUp, down, head func(worker int)
 	}
@@ -130,6 +131,7 @@ func (n *network) KVShape() tensor.KVShape {
 func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place) {
 	n.n, n.places = len(tokens), places
 	n.begin(tokens)
+	n.show(0)
 	for i := range n.layers {
 		n.index, n.layer = i, &n.layers[i]
 		n.normalize(n.layer.inputNorm)
@@ -142,11 +144,21 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		n.pool.Run(n.pieces.gateUp)
 		n.seal(n.activated)
 		n.pool.Run(n.pieces.down)
+		n.show(i + 1)
 	}
 	for t := range n.n {
 		tensor.RMSNorm(hidden[t*n.c.HiddenSize:][:n.c.HiddenSize], n.row(t), n.norm, n.c.RMSNormEps)
 	}
 	n.places = nil
+}
+
+// Observe makes Forward show what runs through the layers.
+func (n *network) Observe(see func(layer int, x []float32)) { n.see = see }
+
+func (n *network) show(layer int) {
+	if n.see != nil {
+		n.see(layer, n.x[:n.n*n.c.HiddenSize])
+	}
 }
 
 // begin looks up the embeddings and the angles, and makes room for scores.
