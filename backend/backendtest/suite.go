@@ -18,12 +18,20 @@ func Run(t *testing.T, r backend.Runtime, dir string) { RunWithin(t, r, dir, 0) 
 
 // RunWithin is Run for a runtime that computes a little differently when the same tokens come in other shapes: by at most so much of the largest value.
 func RunWithin(t *testing.T, r backend.Runtime, dir string, tolerance float64) {
-	s := suite{r, dir, tolerance}
+	suite{r, dir, backend.Float32, tolerance}.run(t)
+}
+
+// RunIn is Run in another arithmetic than float32.
+func RunIn(t *testing.T, r backend.Runtime, dir string, compute backend.Compute) {
+	suite{r, dir, compute, 0}.run(t)
+}
+
+func (s suite) run(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T)
 	}{
-		{"identity", s.identity}, {"refuses other arithmetic", s.compute}, {"refuses a missing folder", s.missing},
+		{"identity", s.identity}, {"refuses other arithmetic", s.arithmetic}, {"refuses a missing folder", s.missing},
 		{"logits", s.logits}, {"hidden", s.hidden}, {"layers", s.layers}, {"refuses bad input", s.badInput}, {"refuses bad options", s.badOptions},
 		{"greedy is the likeliest", s.greedy}, {"batch equals single", s.batch}, {"same seed same text", s.seed},
 		{"stops", s.stops}, {"events", s.events}, {"context is respected", s.context}, {"emit's error ends the call", s.emitError},
@@ -36,6 +44,7 @@ func RunWithin(t *testing.T, r backend.Runtime, dir string, tolerance float64) {
 type suite struct {
 	runtime backend.Runtime
 	dir     string
+	compute backend.Compute
 	// tolerance is what two ways of computing the same may differ by, as a share of the largest value.
 	tolerance float64
 }
@@ -58,7 +67,7 @@ var prompts = [][]int32{{5, 9, 12}, {40}, {7, 7, 63, 1, 30, 2, 11}}
 
 func (s suite) load(t *testing.T) backend.Model {
 	t.Helper()
-	m, err := s.runtime.Load(t.Context(), s.dir, backend.Float32)
+	m, err := s.runtime.Load(t.Context(), s.dir, s.compute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +103,7 @@ func (s suite) identity(t *testing.T) {
 	}
 }
 
-func (s suite) compute(t *testing.T) {
+func (s suite) arithmetic(t *testing.T) {
 	_, err := s.runtime.Load(t.Context(), s.dir, "abacus")
 	var want *backend.ComputeError
 	if !errors.As(err, &want) || want.Asked != "abacus" || len(want.Has) == 0 {

@@ -1,7 +1,7 @@
 // Package builtin is the runtime that needs nothing installed: MLX model folders run on the CPU, read in place, in Go.
 //
-// It computes what mlx-lm 0.32.2 makes of a folder, in better precision: weights as stored, activations and sums in float32, norms, exponentials and angles in float64. It promises the same
-// bits on every machine, whatever the number of cores, and whether a token is computed alone or with others. It refuses folders whose tensors are not exactly those that config.json asks
+// It computes what mlx-lm 0.32.2 makes of a folder, in better precision: weights as stored, activations and sums in float32, norms, exponentials and angles in float64; or, many times slower,
+// everything in float64, which is the strictest reference there is. It promises the same bits on every machine, whatever the number of cores, and whether a token is computed alone or with others. It refuses folders whose tensors are not exactly those that config.json asks
 // for, and never runs code that a model brings.
 package builtin
 
@@ -11,7 +11,6 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
-	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
 // Code is this runtime's part of a cache key. It is raised when any result can change.
@@ -33,8 +32,8 @@ func (Runtime) ID(context.Context) (string, error) { return Code, nil }
 
 // Load maps the weights of a folder and checks them against its config.json.
 func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) (backend.Model, error) {
-	if compute != backend.Float32 {
-		return nil, &backend.ComputeError{Runtime: "builtin", Asked: compute, Has: []backend.Compute{backend.Float32}}
+	if compute != backend.Float32 && compute != backend.Float64 {
+		return nil, &backend.ComputeError{Runtime: "builtin", Asked: compute, Has: []backend.Compute{backend.Float32, backend.Float64}}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -47,17 +46,17 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
+	if compute == backend.Float64 {
+		return newPrecise(s, w, workers), nil
+	}
 	return newModel(s, w, workers), nil
 }
 
 func newModel(s *settings, w *weights, workers int) *model {
-	sizes := s.model.Sizes()
-	m := &model{weights: w, pool: tensor.NewPool(workers), busy: make(chan struct{}, 1)}
-	m.info = backend.Info{VocabSize: sizes.Vocabulary, ContextLength: sizes.Positions, HiddenSize: sizes.Hidden, EOS: s.eos, WeightsBytes: w.bytes}
+	m := &model{gate: newGate(s, w, workers)}
 	m.network = s.model.Network(w, m.pool, block)
-	m.hidden = make([]float32, block*sizes.Hidden)
+	m.hidden = make([]float32, block*m.info.HiddenSize)
 	m.tokens, m.places = make([]int32, 0, block), make([]arch.Place, 0, block)
-	m.used = map[string]int64{}
 	m.note(backend.PhaseLoad, 0)
 	return m
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/backendtest"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
@@ -47,6 +48,7 @@ func quantized(t testing.TB, src string, scheme func(string, int64) quant.Scheme
 func TestConformance(t *testing.T) {
 	src := oracle.TinyStories(t)
 	t.Run("bf16", func(t *testing.T) { backendtest.Run(t, New(), src) })
+	t.Run("float64", func(t *testing.T) { backendtest.RunIn(t, New(), src, backend.Float64) })
 	for _, s := range []quant.Scheme{{Mode: quant.Affine, Bits: 4, GroupSize: 64}, {Mode: quant.MXFP4, Bits: 4, GroupSize: 32}} {
 		t.Run(fmt.Sprint(s), func(t *testing.T) { backendtest.Run(t, New(), quantized(t, src, uniform(s))) })
 	}

@@ -2,10 +2,8 @@ package builtin
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
@@ -21,79 +19,19 @@ const headRows = 8
 // maxPositions is where angles would leave the range that sine and cosine are right in.
 const maxPositions = tensor.MaxAngle / 16
 
-// NotFiniteError says that a model computed NaN or an infinity: its weights are broken, or their numbers too large for float32.
-type NotFiniteError struct {
-	Token    int32 // the id whose logit it is
-	Position int   // in the text
-	Value    float32
-}
-
-func (e *NotFiniteError) Error() string {
-	return fmt.Sprintf("the logit of token %d after position %d is %v: the weights are broken, or too large for float32", e.Token, e.Position, e.Value)
-}
-
 type model struct {
-	info    backend.Info
-	weights *weights
-	pool    *tensor.Pool
+	*gate
 	network arch.Network
-
-	busy   chan struct{} // holds a value while a call computes
-	closed bool          // guarded by busy
 
 	hidden []float32 // [block, hidden size]
 	tokens []int32   // of the block at hand
 	places []arch.Place
 	logits []float32 // [headRows, vocabulary]; made when first needed
-
-	mu   sync.Mutex
-	used map[string]int64 // by phase
-}
-
-// Info describes the model.
-func (m *model) Info() backend.Info { return m.info }
-
-// Memory counts mapped weights, buffers, and keys and values.
-func (m *model) Memory(phase string) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.used[phase]
 }
 
 // note records what is in use in a phase, extra being the bytes that belong to a call.
 func (m *model) note(phase string, extra int64) {
-	n := m.weights.bytes + m.network.Bytes() + 4*int64(len(m.hidden)+len(m.logits)) + extra
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.used[phase] = max(m.used[phase], n)
-}
-
-// enter waits until no other call computes.
-func (m *model) enter(ctx context.Context) error {
-	select {
-	case m.busy <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if m.closed {
-		m.leave()
-		return backend.ErrClosed
-	}
-	return nil
-}
-
-func (m *model) leave() { <-m.busy }
-
-// Close waits for a call that computes, ends the workers and the mapping.
-func (m *model) Close() error {
-	m.busy <- struct{}{}
-	defer m.leave()
-	if m.closed {
-		return nil
-	}
-	m.closed = true
-	m.pool.Close()
-	return m.weights.close()
+	m.record(phase, m.network.Bytes()+4*int64(len(m.hidden)+len(m.logits))+extra)
 }
 
 // Hidden reads tokens as one text.
@@ -173,16 +111,6 @@ func (m *model) logitsOf(out [][]float32, part, positions []int, at int, hidden 
 	return nil
 }
 
-// finite refuses logits that are not numbers.
-func finite(logits []float32, position int) error {
-	for id, v := range logits {
-		if v-v != 0 {
-			return &NotFiniteError{int32(id), position, v}
-		}
-	}
-	return nil
-}
-
 // readAll computes a text that nothing will follow. take gets what comes out of the last norm, block by block, with the position of its first row; it must not keep it.
 func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, hidden []float32) error) error {
 	return m.read(ctx, tokens, nil, take)
@@ -210,25 +138,6 @@ func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x 
 		}
 	}
 	return nil
-}
-
-// check judges the tokens of a call.
-func (m *model) check(tokens []int32, extra int) error {
-	if err := backend.CheckTokens(m.info, tokens, extra); err != nil {
-		return err
-	}
-	if len(tokens)+extra > maxPositions {
-		return &backend.InputError{What: fmt.Sprintf("%d tokens are more than the %d that this runtime can place", len(tokens)+extra, maxPositions)}
-	}
-	return nil
-}
-
-// limit is the number of tokens that a text may have.
-func (m *model) limit() int {
-	if m.info.ContextLength > 0 {
-		return min(m.info.ContextLength, maxPositions)
-	}
-	return maxPositions
 }
 
 // readBlock computes the next tokens of a prompt.

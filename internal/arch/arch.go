@@ -38,13 +38,16 @@ type Model interface {
 	Keep(tensor string) bool
 	// Network is the model made to run on the CPU, for at most block tokens at a time. Weights has all of Params, in these shapes.
 	Network(w Weights, pool *tensor.Pool, block int) Network
+	// Precise is the model made to run in float64.
+	Precise(w Weights, pool *tensor.Pool) Precise
 }
 
 // Sizes of a model.
 type Sizes struct {
 	Vocabulary int
 	Hidden     int
-	Positions  int // 0: config.json does not say
+	Positions  int    // 0: config.json does not say
+	Head       string // the module that logits are made with: lm_head, or the embedding
 }
 
 // Weights are a model's parameters, by their names.
@@ -74,6 +77,19 @@ type Network interface {
 	// Bytes of all buffers.
 	Bytes() int64
 }
+
+// Precise computes in float64, plainly: what a Network is measured against. Not safe for concurrent use.
+type Precise interface {
+	// NewText begins a text.
+	NewText() Text
+	// Read computes tokens that follow what a text holds, and returns what comes out of the last norm, [len(tokens)][hidden size]. see is shown what runs through the layers, as by Network.Observe.
+	Read(t Text, tokens []int32, see func(layer int, x [][]float64)) [][]float64
+	// Logits multiplies final hidden states with the output matrix, [rows][vocabulary].
+	Logits(hidden [][]float64) [][]float64
+}
+
+// Text holds the keys and values of what was read.
+type Text interface{ Bytes() int64 }
 
 // Arch is one architecture.
 type Arch struct {

@@ -118,7 +118,11 @@ func (c *Config) Layers() int { return c.Layer }
 
 // Sizes of the model.
 func (c *Config) Sizes() arch.Sizes {
-	return arch.Sizes{Vocabulary: c.VocabSize, Hidden: c.HiddenSize, Positions: c.MaxPositions}
+	head := "lm_head"
+	if c.Tied {
+		head = "model.embed_tokens"
+	}
+	return arch.Sizes{Vocabulary: c.VocabSize, Hidden: c.HiddenSize, Positions: c.MaxPositions, Head: head}
 }
 
 // Keep is sanitize of mlx_lm/models/llama.py.
