@@ -35,6 +35,10 @@ var layers = []layer{
 	{"internal/safetensors", "internal/atomicfile internal/jsonx", "the file format knows nothing of models"},
 	{"internal/tokenizer", "internal/jsonx", "text to ids needs a tokenizer.json and nothing else"},
 	{"internal/chat", "internal/jsonx", "prompts to text needs a template and nothing else"},
+	{"internal/metric", "", "figures are made of numbers; they know no models"},
+	{"internal/prompt", "spec internal/tokenizer internal/chat", "text to ids, as a recipe asks for it"},
+	{"internal/judge", "spec internal/metric internal/atomicfile internal/step/validate", "it judges what a validation found, and runs nothing"},
+	{"internal/report", "spec internal/metric internal/judge internal/step/validate", "it writes results down and decides nothing"},
 	{"internal/cache", "internal/atomicfile internal/jsonx", "bytes and keys, whatever they stand for"},
 	{"internal/tensor", "internal/quant", "arithmetic needs no files and no models"},
 
@@ -45,11 +49,12 @@ var layers = []layer{
 
 	{"backend", "internal/quant internal/result", "the seam must not lean to one side"},
 	{"backend/backendtest", "backend internal/safetensors internal/jsonx internal/quant", "every runtime passes the same tests"},
-	{"backend/*", "backend internal/arch internal/arch/* internal/quant internal/safetensors internal/tensor internal/jsonx internal/tokenizer", "runtimes run models; they decide nothing and know no steps"},
+	{"backend/worker", "backend internal/atomicfile", "it speaks with a process and knows no model"},
+	{"backend/*", "backend backend/worker internal/arch internal/arch/* internal/quant internal/safetensors internal/tensor internal/jsonx internal/tokenizer", "runtimes run models; they decide nothing and know no steps"},
 
 	{"spec", "schemas", "a recipe is valid before anything is known about models"},
 	{"internal/step", "spec internal/cache internal/result", "what every kind of step is made of; it knows none of them"},
-	{"internal/step/*", "internal/step spec internal/cache internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat",
+	{"internal/step/*", "internal/step spec internal/cache internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric",
 		"a kind of step sees its inputs and parameters: not the planner, not the executor, no other kind"},
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
@@ -85,7 +90,7 @@ var homes = []home{
 	{"C", "", "the program is one static binary without cgo"},
 	{"plugin", "", "the program is one static binary"},
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
-	{"os/exec", "bench tests internal/oracle", "the program runs no other program"},
+	{"os/exec", "bench tests internal/oracle backend/worker", "the program runs no other program than the workers of runtimes"},
 	{"net", "tests", "nothing here talks to a network"},
 	{"net/http/...", "tests", "nothing here talks to a network"},
 }

@@ -75,6 +75,9 @@ func Run(ctx context.Context, g *planner.Graph, want []step.ID, o Options) ([]Ou
 	if r.forecasts, err = g.Forecasts(ids); err != nil {
 		return r.steps, err
 	}
+	if err := r.missing(); err != nil {
+		return r.steps, err
+	}
 	if o.Prepared != nil {
 		if err := o.Prepared(r.forecasts); err != nil {
 			return r.steps, err
@@ -91,6 +94,41 @@ func Run(ctx context.Context, g *planner.Graph, want []step.ID, o Options) ([]Ou
 		return r.steps, ErrInterrupted
 	}
 	return r.steps, nil
+}
+
+// missing finds runtimes and tools that this run would need, before it starts anything.
+func (r *run) missing() error {
+	var errs []error
+	said := map[string]bool{}
+	for id, f := range r.forecasts {
+		if f == nil || f.Missing == nil || !r.needs[id] || r.known(step.ID(id)) || said[f.Missing.Error()] {
+			continue
+		}
+		said[f.Missing.Error()] = true
+		errs = append(errs, &MissingError{Step: r.graph.Steps[id].Name, Where: r.graph.Steps[id].Pos.String(), Err: f.Missing})
+	}
+	return errors.Join(errs...)
+}
+
+// MissingError says which step needs what is not here.
+type MissingError struct {
+	Step  string
+	Where string // line of the recipe
+	Err   error
+}
+
+func (e *MissingError) Error() string { return e.Where + ": " + e.Step + ": " + e.Err.Error() }
+
+// Unwrap gives the runtime's own error.
+func (e *MissingError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *MissingError) Hint() string {
+	var h interface{ Hint() string }
+	if errors.As(e.Err, &h) {
+		return h.Hint()
+	}
+	return ""
 }
 
 func newRun(g *planner.Graph, want []step.ID, o Options) *run {
@@ -302,6 +340,9 @@ func (r *run) startReady(ctx context.Context) {
 		r.memory += r.wants(id)
 		r.o.Events(Event{Kind: StepEvent, ID: id, State: Running})
 		w := worker{run: r, id: id, inputs: append([]cache.Digest{}, r.inputs[id]...)}
+		for _, maker := range r.graph.Needs(id) {
+			w.keys = append(w.keys, r.steps[maker].Key)
+		}
 		go func() { r.results <- result{id, w.work(ctx)} }()
 	}
 	r.ready = waiting
@@ -397,5 +438,6 @@ const (
 	RunStart EventKind = iota
 	StepEvent
 	Progress
+	Status // what a step is at
 	Message
 )

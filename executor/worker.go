@@ -22,6 +22,7 @@ type worker struct {
 	run    *run
 	id     step.ID
 	inputs []cache.Digest
+	keys   []cache.Digest // of the steps that made the inputs
 }
 
 func (w worker) work(ctx context.Context) (out Outcome) {
@@ -46,7 +47,11 @@ func (w worker) work(ctx context.Context) (out Outcome) {
 func (w worker) settle(ctx context.Context) (Outcome, error) {
 	r, s := w.run, w.run.graph.Steps[w.id]
 	if s.Source != nil {
-		tree, err := s.Source.Read(ctx, w.env(nil, nil))
+		env, err := w.env(nil, nil)
+		if err != nil {
+			return Outcome{}, err
+		}
+		tree, err := s.Source.Read(ctx, env)
 		return Outcome{State: Done, Tree: tree}, err
 	}
 	v := r.look.look(w.id, w.inputs)
@@ -92,7 +97,11 @@ func (w worker) make(ctx context.Context, v sight, warn func(string)) (*cache.Re
 	}
 	defer stage.Remove()
 	started := time.Now()
-	res, err := s.Action.Run(ctx, w.env(stage, warn))
+	env, err := w.env(stage, warn)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.Action.Run(ctx, env)
 	if err != nil {
 		return nil, c.Explain(s.Name, err)
 	}
@@ -183,19 +192,43 @@ func outputDigests(rec *cache.Record) []cache.Digest {
 
 func (w worker) buildDir() string { return buildDir(w.run.graph, w.id) }
 
-func (w worker) env(stage *cache.Stage, warn func(string)) *step.Env {
+func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	r := w.run
 	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn,
-		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) }}
+		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
+		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) }}
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
-		dir := maker.Folder
-		if maker.Source != nil {
-			dir = maker.Source.Dir()
+		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
+		switch {
+		case maker.Source != nil:
+			input.Dir = maker.Source.Dir()
+		case maker.Folder == "":
+			var err error
+			if input.Files, err = w.files(w.keys[i]); err != nil {
+				return nil, err
+			}
 		}
-		e.Inputs = append(e.Inputs, step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: dir})
+		e.Inputs = append(e.Inputs, input)
 	}
-	return e
+	return e, nil
+}
+
+// files finds the outputs of a step that lie in the cache only.
+func (w worker) files(key cache.Digest) (map[string]string, error) {
+	rec, ok := w.run.o.Cache.Record(key)
+	if !ok {
+		return nil, fmt.Errorf("the record %s went away while it was needed; run again", key.Short())
+	}
+	files := map[string]string{}
+	for _, o := range rec.Outputs {
+		path, _, err := w.run.o.Cache.Blob(o.Digest)
+		if err != nil {
+			return nil, err
+		}
+		files[o.Path] = path
+	}
+	return files, nil
 }
 
 func hostname() string {

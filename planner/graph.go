@@ -49,7 +49,7 @@ func (g *Graph) Needs(s step.ID) []step.ID {
 func (g *Graph) Select(selectors []string) ([]step.ID, error) {
 	picked := make([]bool, len(g.Steps))
 	for id, s := range g.Steps {
-		picked[id] = len(selectors) == 0 && s.Source == nil
+		picked[id] = len(selectors) == 0 && s.Source == nil && !s.Auxiliary
 	}
 	for _, sel := range selectors {
 		if wrong := step.CheckSelector(sel); wrong != "" {

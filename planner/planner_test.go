@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mlxbuild/mlxbuild/backend/null"
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
@@ -27,7 +28,7 @@ func plan(t *testing.T, files ...string) (*planner.Graph, spec.Diags) {
 		recipes = append(recipes, r)
 	}
 	sources := fetch.Kind{}
-	return planner.Plan(recipes, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtime: null.New()}})
+	return planner.Plan(recipes, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: backend.NewSet(t.Context(), builtin.New())}})
 }
 
 const models = "models: {a: \"hf:o/a\", b: \"hf:o/b\"}\nquantizations: {q4: {bits: 4}, q8: {bits: 8}, f: {quantize: false}}\n"

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mlxbuild/mlxbuild/backend/null"
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/internal/arch/llama"
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
@@ -78,7 +79,7 @@ func plan(t *testing.T, file string) []byte {
 		_, err := os.Stat(snapshot)
 		return snapshot, err == nil
 	}}
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtime: null.New()}})
+	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: backend.NewSet(t.Context(), builtin.New())}})
 	if diags != nil {
 		t.Fatal(diags)
 	}

@@ -15,13 +15,15 @@ func (l *loader) decode(r *Recipe, root *node) {
 	l.prompts(r, root.get("prompts"))
 	l.convert(r, root)
 	l.generate(r, root.get("generate"))
+	l.corpora(r, root.get("corpora"))
+	l.validate(r, root.get("validate"))
 }
 
 // notYet refuses sections that the format has and this version does not carry out.
 func (l *loader) notYet(root *node) {
 	for _, f := range root.fields {
 		switch f.key {
-		case "corpora", "validate", "benchmark", "report", "publish":
+		case "benchmark", "report", "publish":
 			l.fail(f.pos, "take the section out; keys that begin with x- are not read, so x-"+f.key+" keeps it for later", "%s is not supported in this version", f.key)
 		}
 	}
@@ -321,9 +323,6 @@ func (l *loader) generate(r *Recipe, section *node) {
 		}
 		if v := n.get("seed").intPtr(); v != nil && *v >= 0 {
 			g.Seed = uint64(*v)
-		}
-		if g.Runtime == "mlx" || g.Runtime == "torch" {
-			l.fail(n.get("runtime").pos, "builtin runs LLaMA models here", "runtime %s is not supported in this version", g.Runtime)
 		}
 		g.Prompts = l.promptsOf(r, n.get("prompts"))
 		r.Generate = append(r.Generate, g)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxbuild/mlxbuild/internal/metric"
 	"github.com/mlxbuild/mlxbuild/schemas"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -29,6 +30,10 @@ var documented = []struct{ heading, after, schema string }{
 	{"## convert", "`matrix` has", "matrix"},
 	{"## prompts", "", "promptObject"},
 	{"## generate", "", "generate"},
+	{"## corpora", "", "corpus"},
+	{"## validate", "", "validate"},
+	{"## validate", "`reference`:", "reference"},
+	{"## validate", "A rule of", "expectation"},
 }
 
 func TestDocsNameEveryKey(t *testing.T) {
@@ -126,7 +131,7 @@ func enumOf(p map[string]any) (out []string) {
 // What the loader asks for by name is what the schema knows in the sections that work in this version, so neither has a key that the other does not.
 func TestLoaderReadsEveryKey(t *testing.T) {
 	read := map[string]bool{}
-	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go"} {
+	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +144,7 @@ func TestLoaderReadsEveryKey(t *testing.T) {
 		})
 	}
 	known := map[string]bool{}
-	for _, def := range []string{"", "modelObject", "quantization", "override", "convert", "matrix", "promptObject", "prompt", "generate"} {
+	for _, def := range []string{"", "modelObject", "quantization", "override", "convert", "matrix", "promptObject", "prompt", "generate", "corpus", "validate", "reference", "lower", "higher", "margin"} {
 		var keys []string
 		for key := range schemaProperties(t, def) {
 			keys = append(keys, key)
@@ -162,7 +167,7 @@ func TestLoaderReadsEveryKey(t *testing.T) {
 func sources(t *testing.T) string {
 	t.Helper()
 	all := ""
-	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go"} {
+	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -170,6 +175,28 @@ func sources(t *testing.T) string {
 		all += string(data)
 	}
 	return all
+}
+
+// The schema's metrics are those of package metric, each judged from its side.
+func TestSchemaKnowsEveryMetric(t *testing.T) {
+	properties := schemaProperties(t, "expectation")
+	delete(properties, "for")
+	for _, m := range metric.Table {
+		want := "#/$defs/lower"
+		switch {
+		case m.Higher:
+			want = "#/$defs/higher"
+		case m.Margin:
+			want = "#/$defs/margin"
+		}
+		if p, ok := properties[m.Name]; !ok || p["$ref"] != want {
+			t.Errorf("the schema has %v for %s, want %s", p["$ref"], m.Name, want)
+		}
+		delete(properties, m.Name)
+	}
+	for name := range properties {
+		t.Errorf("the schema names %s, which is no metric", name)
+	}
 }
 
 // Every YAML block of the documents is a recipe.

@@ -19,7 +19,9 @@ type Recipe struct {
 	Quantizations []Quantization
 	Convert       Convert
 	Prompts       []PromptSet
+	Corpora       []Corpus
 	Generate      []Generate
+	Validations   []Validation
 }
 
 // Model is a named source of weights.
@@ -273,4 +275,63 @@ type Generate struct {
 	TopP, MinP  float64
 	Seed        uint64
 	Where       map[string]Pos
+}
+
+// Corpus is a named text to measure on.
+type Corpus struct {
+	Name    string
+	Pos     Pos
+	Path    string // of the file
+	Context int    // tokens of a chunk
+	Chunks  int    // at most so many
+	Score   string // second-half, all
+	Chat    bool
+}
+
+// The kinds of a Validation.
+const (
+	Parity   = "parity"   // same weights, another implementation
+	Fidelity = "fidelity" // other weights, the same implementation
+)
+
+// Validation compares targets with a reference.
+type Validation struct {
+	Name      string
+	Pos       Pos
+	Kind      string
+	Targets   []string // selectors
+	Runtime   string   // auto, builtin, mlx, torch
+	Compute   string
+	Reference Reference
+	Prompts   PromptSet // when Corpus is nil
+	Corpus    *Corpus
+	MaxTokens int
+	Expect    []Expectation
+	Where     map[string]Pos
+
+	// Folder names a model whose folder is validated as it is, instead of targets; in recipes made in memory only.
+	Folder string
+}
+
+// Reference is what a validation compares with; what is empty is chosen by its kind.
+type Reference struct {
+	Pos                                    Pos
+	Runtime, Compute, Quantization, Target string
+	Folder                                 string // a model, with Validation.Folder; "" is the folder itself
+}
+
+// Expectation has bounds for some targets.
+type Expectation struct {
+	Pos    Pos
+	For    map[string][]string // label -> values, globs for target; all must hold
+	Bounds []Bound
+}
+
+// Bound of one metric. Whether it is an upper or a lower one is the metric's.
+type Bound struct {
+	Metric string
+	Pos    Pos
+	Warn   *float64
+	Limit  *float64 // max or min
+	Margin float64  // token_mismatches: times the noise floor
 }

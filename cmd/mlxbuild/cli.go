@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 )
@@ -21,11 +22,14 @@ type cli struct {
 	Directory string `short:"C" placeholder:"DIR" help:"Work in this folder."`
 	JSON      bool   `name:"json" help:"Answer in JSON; while building, one event a line."`
 	Quiet     bool   `help:"Say only what is wrong."`
+	Python    string `placeholder:"FILE" help:"Python with mlx-lm or PyTorch, for the runtimes mlx and torch (default: $MLXBUILD_PYTHON, an active virtual environment, or what mlxbuild runtime install made)."`
 
 	Build    buildCmd    `cmd:"" group:"Recipes" help:"Make what is out of date: models, then the text they write."`
 	Plan     planCmd     `cmd:"" group:"Recipes" help:"Show what build would do, and why."`
 	Check    checkCmd    `cmd:"" group:"Recipes" help:"Find every mistake in recipes and model folders."`
 	Explain  explainCmd  `cmd:"" group:"Recipes" help:"Show how a target is made, tensor by tensor, and why it is rebuilt."`
+	Validate validateCmd `cmd:"" group:"Recipes" help:"Say whether targets are right, and what quantization cost them."`
+	Accept   acceptCmd   `cmd:"" group:"Recipes" help:"Take the measured KL of targets as what later builds are held against."`
 	Show     showCmd     `cmd:"" group:"Recipes" help:"Show what was built: sizes and generated text."`
 	List     listCmd     `cmd:"" group:"Recipes" help:"List models and targets with their state."`
 	Init     initCmd     `cmd:"" group:"Recipes" help:"Write a first recipe."`
@@ -59,6 +63,8 @@ type app struct {
 	json   bool
 	quiet  bool
 	github bool
+
+	runtimes *backend.Set
 }
 
 // exitPanic carries the exit code out of kong's --help.
@@ -99,6 +105,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			return exitUsage
 		}
 	}
+	a.runtimes = a.openRuntimes(c.Python)
+	defer a.runtimes.Close()
 	err = parsed.Run(a)
 	if err != nil && !errors.Is(err, errSaid) {
 		a.sayError(err)

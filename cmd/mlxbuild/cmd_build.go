@@ -47,7 +47,10 @@ func (b buildCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.collect(p, outcomes)
+	if err := a.collect(p, outcomes); err != nil {
+		return err
+	}
+	return a.collectValidations(p, outcomes)
 }
 
 // build runs what was asked for and tells about it.

@@ -170,7 +170,7 @@ func (a *app) convert(c conversion) error {
 	if diags.HasErrors() {
 		return diags
 	}
-	if err := p.plan([]*spec.Recipe{r}, nil); err != nil {
+	if err := a.plan(p, []*spec.Recipe{r}, nil); err != nil {
 		return err
 	}
 	out, err := filepath.Abs(c.out)

@@ -10,6 +10,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/executor"
+	promptpkg "github.com/mlxbuild/mlxbuild/internal/prompt"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
 	"github.com/mlxbuild/mlxbuild/planner"
@@ -99,7 +100,7 @@ func (c generateCmd) one(a *app, s *generate.Session, prompt string) (generate.T
 	if a.json {
 		emit = nil
 	}
-	t, err := s.Text(a.ctx, spec.Prompt{Text: prompt}, generate.Options{Chat: chat, System: c.System,
+	t, err := s.Text(a.ctx, spec.Prompt{Text: prompt}, generate.Options{Prompt: promptpkg.Options{Chat: chat, System: c.System},
 		Generate: backend.GenerateOptions{MaxTokens: c.MaxTokens, Temperature: c.Temperature, TopP: c.TopP, MinP: c.MinP, Seed: c.Seed}}, emit)
 	if a.json || err != nil {
 		return t, err

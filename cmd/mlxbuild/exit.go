@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 
+	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
+	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 	"github.com/mlxbuild/mlxbuild/planner"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -69,6 +72,10 @@ func exitCode(err error) int {
 	var selector *planner.SelectorError
 	var model *source.Error
 	var remote *fetch.NotYetError
+	var missing *backend.MissingError
+	var tokens *validate.TokenizerError
+	var accepted *judge.AcceptedError
+	var input *backend.InputError
 	switch {
 	case err == nil:
 		return exitOK
@@ -76,6 +83,10 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &f):
 		return f.code
+	case errors.As(err, &missing):
+		return exitMissing
+	case errors.As(err, &tokens), errors.As(err, &accepted), errors.As(err, &input):
+		return exitBadInput
 	case errors.As(err, &selector):
 		return exitUsage
 	case errors.As(err, &diags), errors.As(err, &model), errors.As(err, &remote):

@@ -54,6 +54,8 @@ func (l *listener) event(e executor.Event) {
 		l.start()
 	case executor.Progress:
 		l.app.term.Add(e.Bytes)
+	case executor.Status:
+		l.app.term.Describe(l.name(e.ID) + ", " + e.Message)
 	case executor.Message:
 		l.app.term.Line("%s: %s", l.name(e.ID), e.Message)
 	case executor.StepEvent:
@@ -106,7 +108,7 @@ func (l *listener) step(e executor.Event) {
 // line tells what was made and why.
 func (l *listener) line(e executor.Event) {
 	s, t := l.graph.Steps[e.ID], l.app.term
-	verb := map[string]string{"source": "hashed", "convert": "converted", "generate": "generated"}[s.Kind]
+	verb := map[string]string{"source": "hashed", "convert": "converted", "generate": "generated", "tokens": "tokenized", "reference": "computed", "validate": "validated"}[s.Kind]
 	if e.State == executor.Restored {
 		verb = "restored"
 	}
@@ -240,7 +242,7 @@ func (l *listener) json(e executor.Event) {
 	case executor.Progress:
 		l.done[e.ID] += e.Bytes
 		j.Event, j.Bytes, j.Total = "progress", l.done[e.ID], l.total(e.ID)
-	case executor.Message:
+	case executor.Status, executor.Message:
 		j.Event, j.Reason = "message", e.Message
 	}
 	l.write(j)

@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
+	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 	"github.com/mlxbuild/mlxbuild/planner"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -31,9 +31,9 @@ type project struct {
 }
 
 // kinds is the list of step kinds, in pipeline order.
-func kinds() []step.Kind {
+func (a *app) kinds() []step.Kind {
 	sources := fetch.Kind{}
-	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtime: builtin.New(), Code: []string{builtin.Code}}}
+	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead}}
 }
 
 // open loads and plans recipes. args are existing .yaml files, which are recipes, and selectors.
@@ -51,12 +51,12 @@ func (a *app) open(args []string) (*project, error) {
 	if err != nil {
 		return nil, p.fail(err)
 	}
-	return p, p.plan(recipes, selectors)
+	return p, a.plan(p, recipes, selectors)
 }
 
-func (p *project) plan(recipes []*spec.Recipe, selectors []string) (err error) {
+func (a *app) plan(p *project, recipes []*spec.Recipe, selectors []string) (err error) {
 	var diags spec.Diags
-	if p.graph, diags = planner.Plan(recipes, kinds()); diags != nil {
+	if p.graph, diags = planner.Plan(recipes, a.kinds()); diags != nil {
 		return p.fail(diags)
 	}
 	if p.want, err = p.graph.Select(selectors); err != nil {

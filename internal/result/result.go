@@ -21,6 +21,8 @@ type Line struct {
 	Seconds float64         `json:"seconds"`
 	Machine string          `json:"machine"` // os/arch it was found on
 	Value   json.RawMessage `json:"value"`
+	Verdict string          `json:"verdict,omitempty"` // of a validation: ok, warned, undecided, failed
+	Checks  json.RawMessage `json:"checks,omitempty"`  // why
 }
 
 // maxFile is the largest results file that is read.
@@ -68,7 +70,7 @@ func Update(path string, lines []Line) error {
 		switch {
 		case !ok:
 			have, changed = append(have, l), true
-		case have[i].Key != l.Key:
+		case have[i].Key != l.Key || have[i].Verdict != l.Verdict || !bytes.Equal(have[i].Checks, l.Checks):
 			have[i], changed = l, true
 		}
 	}

@@ -35,6 +35,8 @@ type Step struct {
 	Ins    []In
 	Out    ArtifactID
 	Pool   string
+	// Auxiliary steps are made only when another step needs what they make.
+	Auxiliary bool
 
 	Source Source
 	Action Action
@@ -89,6 +91,7 @@ type Forecast struct {
 	WriteBytes int64
 	PeakMemory int64
 	After      string // set when nothing can be said yet: "after fetch"
+	Missing    error  // a runtime or tool that the step needs and that is not here
 	Rules      []RuleUse
 }
 
@@ -102,8 +105,9 @@ type RuleUse struct {
 type Env struct {
 	Cache    *cache.Cache
 	Stage    *cache.Stage
-	Inputs   []Input
+	Inputs   []Input           // in the order of Step.Ins
 	Progress func(bytes int64) // bytes done since the last call, against Forecast.ReadBytes
+	Status   func(text string) // what the step is at: "chunk 3 of 64"
 	Warn     func(sentence string)
 }
 
@@ -112,6 +116,7 @@ type Input struct {
 	Name   string
 	Digest cache.Digest
 	Dir    string
+	Files  map[string]string // of a step whose outputs lie in the cache only: path of each by name
 }
 
 // File is one finished output in the stage, hashed while it was written.

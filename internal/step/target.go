@@ -77,6 +77,34 @@ func CheckSelector(selector string) string {
 	return ""
 }
 
+// Picked reports whether any of the selectors picks a target.
+func (t Target) Picked(selectors []string) bool {
+	for _, sel := range selectors {
+		if Match(sel, t.ID, t.Labels()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Unmatched says what is wrong with a selector that is no selector, or picks no target; "" when it picks one.
+func Unmatched(selector string, targets []Target) (wrong string, hints []string) {
+	if wrong := CheckSelector(selector); wrong != "" {
+		return wrong, nil
+	}
+	var ids []string
+	for _, t := range targets {
+		if t.Picked([]string{selector}) {
+			return "", nil
+		}
+		ids = append(ids, t.ID)
+	}
+	if near := spec.Closest(selector, ids); near != "" {
+		hints = []string{"did you mean " + near + "?"}
+	}
+	return fmt.Sprintf("%q picks no target", selector), hints
+}
+
 func contains(list []string, s string) bool {
 	for _, e := range list {
 		if e == s {

@@ -310,3 +310,15 @@ func parseID(s string) (int32, error) {
 	}
 	return int32(n), nil
 }
+
+// Differs says in words where two tokenizers have different tokens for an id, or "" when every id means the same.
+func (t *Tokenizer) Differs(other *Tokenizer) string {
+	for id := range max(len(t.texts), len(other.texts)) {
+		a, known := t.text(int32(id))
+		b, otherKnown := other.text(int32(id))
+		if a != b || known != otherKnown {
+			return fmt.Sprintf("id %d is %q in one and %q in the other", id, a, b)
+		}
+	}
+	return ""
+}

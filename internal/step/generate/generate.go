@@ -7,13 +7,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
-	"github.com/mlxbuild/mlxbuild/internal/chat"
+	"github.com/mlxbuild/mlxbuild/internal/prompt"
 	"github.com/mlxbuild/mlxbuild/internal/step"
-	"github.com/mlxbuild/mlxbuild/internal/tokenizer"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
@@ -21,10 +19,7 @@ import (
 const Code = "generate/1"
 
 // Kind plans the generate section.
-type Kind struct {
-	Runtime backend.Runtime // what `runtime: auto` and `runtime: builtin` stand for
-	Code    []string        // code versions of the runtime, for keys
-}
+type Kind struct{ Runtimes *backend.Set }
 
 // Name of the kind.
 func (Kind) Name() string { return "generate" }
@@ -33,12 +28,13 @@ func (Kind) Name() string { return "generate" }
 func (k Kind) Plan(b step.Builder) (diags spec.Diags) {
 	for _, g := range b.Recipe().Generate {
 		for _, sel := range g.Targets {
-			if wrong := unmatched(sel, b.Targets()); wrong != "" {
-				diags = append(diags, spec.Diag{Pos: g.Pos, Msg: fmt.Sprintf("generate.%s.targets: %s", g.Name, wrong), Hints: targetHint(sel, b.Targets())})
+			if wrong, hints := step.Unmatched(sel, b.Targets()); wrong != "" {
+				diags = append(diags, spec.Diag{Pos: g.Pos, Msg: fmt.Sprintf("generate.%s.targets: %s", g.Name, wrong), Hints: hints})
 			}
 		}
+		runtime := k.Runtimes.Resolve(g.Runtime)
 		for _, t := range b.Targets() {
-			if !picked(g.Targets, t) {
+			if !t.Picked(g.Targets) {
 				continue
 			}
 			labels := t.Labels()
@@ -46,58 +42,35 @@ func (k Kind) Plan(b step.Builder) (diags spec.Diags) {
 			name := "generate " + g.Name + " " + t.ID
 			b.Add(step.Step{Kind: "generate", Name: name, Target: t.ID, Labels: labels, Pos: g.Pos, Pool: step.PoolCPU,
 				Ins: []step.In{{Role: "model", Artifact: b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID))}},
-				Out: b.Artifact(name + " in " + b.BuildDir()), Action: &action{kind: k, entry: g}})
+				Out: b.Artifact(name + " in " + b.BuildDir()), Action: newAction(k.Runtimes, runtime, g)})
 		}
 	}
 	return diags
 }
 
-func picked(selectors []string, t step.Target) bool {
-	for _, sel := range selectors {
-		if step.Match(sel, t.ID, t.Labels()) {
-			return true
-		}
-	}
-	return false
-}
-
-func unmatched(selector string, targets []step.Target) string {
-	if wrong := step.CheckSelector(selector); wrong != "" {
-		return wrong
-	}
-	for _, t := range targets {
-		if step.Match(selector, t.ID, t.Labels()) {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%q picks no target", selector)
-}
-
-func targetHint(selector string, targets []step.Target) []string {
-	var ids []string
-	for _, t := range targets {
-		ids = append(ids, t.ID)
-	}
-	if near := spec.Closest(selector, ids); near != "" {
-		return []string{"did you mean " + near + "?"}
-	}
-	return nil
-}
-
 // action generates the text of one entry on one target.
 type action struct {
-	kind  Kind
-	entry spec.Generate
+	runtime backend.Runtime
+	id      string // of the runtime
+	missing error
+	entry   spec.Generate
+}
+
+func newAction(runtimes *backend.Set, runtime string, entry spec.Generate) *action {
+	a := &action{runtime: runtimes.Find(runtime), entry: entry}
+	a.id, a.missing = runtimes.ID(runtime)
+	return a
 }
 
 // Key holds the prompts themselves, not their names, and only the parameters that matter.
 func (a *action) Key(k *cache.KeyWriter) {
-	k.Code(append([]string{Code, tokenizer.Code, chat.Code}, a.kind.Code...)...)
-	k.Param("runtime", a.kind.Runtime.Name())
+	k.Code(append([]string{Code}, prompt.Codes...)...)
+	k.Param("runtime", a.runtime.Name())
+	k.Param("runtime_id", a.id)
 	k.Param("compute", string(backend.Float32))
 	k.Param("chat", a.entry.Prompts.Chat)
 	k.Param("system", a.entry.Prompts.System)
-	k.Param("prompts", promptValues(a.entry.Prompts.Prompts))
+	k.Param("prompts", prompt.Values(a.entry.Prompts.Prompts))
 	k.Param("max_tokens", a.entry.MaxTokens)
 	k.Param("temperature", a.entry.Temperature)
 	if a.entry.Temperature > 0 {
@@ -105,22 +78,6 @@ func (a *action) Key(k *cache.KeyWriter) {
 		k.Param("min_p", a.entry.MinP)
 		k.Param("seed", int64(a.entry.Seed))
 	}
-}
-
-func promptValues(prompts []spec.Prompt) []any {
-	out := []any{}
-	for _, p := range prompts {
-		if len(p.Messages) == 0 {
-			out = append(out, p.Text)
-			continue
-		}
-		var messages []any
-		for _, m := range p.Messages {
-			messages = append(messages, map[string]any{"role": m.Role, "content": m.Content})
-		}
-		out = append(out, messages)
-	}
-	return out
 }
 
 // Where finds the recipe line of a changed parameter.
@@ -138,7 +95,7 @@ func (a *action) Prepare() (*step.Forecast, error) {
 	if n != 1 {
 		each = " each"
 	}
-	return &step.Forecast{Summary: fmt.Sprintf("%d %s, up to %d tokens%s on %s", n, plural(n, "prompt"), a.entry.MaxTokens, each, a.kind.Runtime.Name())}, nil
+	return &step.Forecast{Summary: fmt.Sprintf("%d %s, up to %d tokens%s on %s", n, plural(n, "prompt"), a.entry.MaxTokens, each, a.runtime.Name()), Missing: a.missing}, nil
 }
 
 func plural(n int, noun string) string {
@@ -164,19 +121,16 @@ type Texts struct {
 	Texts   []Text `json:"texts"`
 }
 
-// someDay is today for templates that write the date: text that is kept must not change overnight.
-var someDay = time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC)
-
 // Run loads the target from its folder and writes text for every prompt.
 func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
-	s, err := Open(ctx, a.kind.Runtime, e.Inputs[0].Dir)
+	s, err := Open(ctx, a.runtime, e.Inputs[0].Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	out := Texts{Runtime: a.kind.Runtime.Name(), Compute: string(backend.Float32)}
+	out := Texts{Runtime: a.runtime.Name(), Compute: string(backend.Float32)}
 	for _, p := range a.entry.Prompts.Prompts {
-		text, err := s.Text(ctx, p, Options{Chat: a.entry.Prompts.Chat || len(p.Messages) > 0, System: a.entry.Prompts.System, Now: someDay, Generate: backend.GenerateOptions{
+		text, err := s.Text(ctx, p, Options{Prompt: prompt.Options{Chat: a.entry.Prompts.Chat, System: a.entry.Prompts.System, Now: prompt.SomeDay}, Generate: backend.GenerateOptions{
 			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed}}, nil)
 		if err != nil {
 			return nil, err

@@ -1,0 +1,251 @@
+// Package report writes results for people and for other programs: rows of tables, Markdown, JUnit XML, JSON lines.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/judge"
+	"github.com/mlxbuild/mlxbuild/internal/metric"
+	"github.com/mlxbuild/mlxbuild/internal/step/validate"
+	"github.com/mlxbuild/mlxbuild/spec"
+)
+
+// Validation is one judged validation of one target.
+type Validation struct {
+	Name    string
+	Target  string
+	Pos     spec.Pos
+	Step    int // of the plan
+	Key     string
+	Report  *validate.Report
+	Checks  []judge.Check
+	Verdict judge.Verdict
+	Seconds float64 // that it took when it was run
+	Made    bool    // in this run
+}
+
+// Groups are the validations of one name and reference each, in order.
+func Groups(all []Validation) (groups [][]Validation) {
+	place := map[string]int{}
+	for _, v := range all {
+		key := v.Name + "\n" + about(v.Report)
+		i, ok := place[key]
+		if !ok {
+			i = len(groups)
+			place[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], v)
+	}
+	return groups
+}
+
+// About says what was compared with what, on how much.
+func About(r *validate.Report) string {
+	text := about(r)
+	if r.Tokens.Context > 0 {
+		return fmt.Sprintf("%s, on %d x %d tokens", text, r.Tokens.Sequences, r.Tokens.Context)
+	}
+	if r.Tokens.Sequences == 1 {
+		return text + ", on 1 prompt"
+	}
+	return fmt.Sprintf("%s, on %d prompts", text, r.Tokens.Sequences)
+}
+
+func about(r *validate.Report) string {
+	against := ""
+	switch {
+	case r.Kind == spec.Fidelity:
+		against = r.Reference.Name + " in "
+	case r.Reference.Weights == "source":
+		against = "the source in "
+	case r.Target.Name != r.Reference.Name:
+		against = r.Reference.Name + " in "
+	default:
+		against = "the same weights in "
+	}
+	return fmt.Sprintf("%s, %s %s against %s%s %s", r.Kind, r.Target.Runtime, r.Target.Compute, against, r.Reference.Runtime, r.Reference.Compute)
+}
+
+// columns of a validation's table, by kind and by what there is.
+func columns(group []Validation) (out []string) {
+	names := []string{metric.LogitErrorRel, metric.LogitErrorAbs, metric.TokenMismatches}
+	if group[0].Report.Kind == spec.Fidelity {
+		names = []string{metric.KLDMean, metric.KLDP99, metric.Top1, metric.PerplexityRatio}
+	}
+	for _, n := range names {
+		if _, ok := group[0].Report.Metrics[n]; ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+var titles = map[string]string{metric.LogitErrorRel: "LOGIT ERROR REL", metric.LogitErrorAbs: "ABS", metric.TokenMismatches: "MISMATCHES", metric.KLDMean: "KL MEAN [95 %]", metric.KLDP99: "P99",
+	metric.Top1: "TOP-1", metric.PerplexityRatio: "PPL RATIO"}
+
+// Header of a group's table.
+func Header(group []Validation) []string {
+	out := []string{"TARGET", "WEIGHTS"}
+	for _, c := range columns(group) {
+		out = append(out, titles[c])
+	}
+	return append(out, "VERDICT")
+}
+
+// Row of a validation in its group's table.
+func Row(v Validation, group []Validation) []string {
+	out := []string{v.Target, Weights(v.Report.Class)}
+	for _, c := range columns(group) {
+		out = append(out, cell(v, c))
+	}
+	return append(out, string(v.Verdict))
+}
+
+// Weights names a class as people do.
+func Weights(c validate.Class) string {
+	switch {
+	case c.Bits == 0:
+		return strings.ToLower(c.Type)
+	case c.Mode == "affine":
+		return fmt.Sprintf("%d bits", c.Bits)
+	}
+	return c.Mode
+}
+
+func cell(v Validation, name string) string {
+	value, ok := v.Report.Metrics[name]
+	if !ok {
+		return "-"
+	}
+	for _, c := range v.Checks { // a judged figure is the one that counts: ties are out
+		if c.Metric == name {
+			value = c.Value
+		}
+	}
+	m, _ := metric.Find(name)
+	text := judge.Figure(m, float64(value.Value))
+	switch {
+	case name == metric.TokenMismatches:
+		return fmt.Sprintf("%s of %d", text, value.N)
+	case name == metric.KLDMean && value.Interval:
+		return fmt.Sprintf("%s [%s, %s]", text, judge.Figure(m, float64(value.Low)), judge.Figure(m, float64(value.High)))
+	}
+	return text
+}
+
+// Sentence says in words how a check went.
+func Sentence(c judge.Check) string {
+	m, _ := metric.Find(c.Metric)
+	if c.Rule == "always" {
+		return c.Note
+	}
+	text := fmt.Sprintf("%s is %s", c.Metric, judge.Figure(m, float64(c.Value.Value)))
+	if c.Value.Interval {
+		text += fmt.Sprintf(" [%s, %s]", judge.Figure(m, float64(c.Value.Low)), judge.Figure(m, float64(c.Value.High)))
+	}
+	if c.Bound != "" {
+		text += fmt.Sprintf(", %s (%s)", c.Bound, c.Rule)
+	}
+	if c.Note != "" {
+		text += ": " + c.Note
+	}
+	if c.Verdict == judge.Undecided && c.Value.Interval && c.Note == "" {
+		text += ": the bound lies inside the interval; more chunks make it narrower"
+	}
+	return text
+}
+
+// Markdown is a section for a README or a job's summary page.
+func Markdown(all []Validation) string {
+	var b strings.Builder
+	for _, group := range Groups(all) {
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n", group[0].Name, About(group[0].Report))
+		header := Header(group)
+		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat(" --- |", len(header)))
+		for _, v := range group {
+			fmt.Fprintf(&b, "| %s |\n", strings.ReplaceAll(strings.Join(Row(v, group), " \x00 "), "|", `\|`))
+		}
+		b.WriteByte('\n')
+		for _, v := range group {
+			for _, c := range v.Checks {
+				if c.Verdict != judge.OK {
+					fmt.Fprintf(&b, "- **%s** `%s`: %s\n", c.Verdict, v.Target, Sentence(c))
+				}
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return strings.ReplaceAll(b.String(), "\x00", "|")
+}
+
+// JSONLines has a line for each validation, with every figure and check.
+func JSONLines(all []Validation) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	for _, v := range all {
+		if err := enc.Encode(Document(v)); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// Document is a validation in JSON.
+func Document(v Validation) map[string]any {
+	return map[string]any{"schema": 1, "kind": "validate", "name": v.Name, "target": v.Target, "key": v.Key, "seconds": v.Seconds, "report": v.Report, "checks": v.Checks, "verdict": v.Verdict}
+}
+
+type suites struct {
+	XMLName xml.Name `xml:"testsuites"`
+	Suites  []suite  `xml:"testsuite"`
+}
+
+type suite struct {
+	Name     string     `xml:"name,attr"`
+	Tests    int        `xml:"tests,attr"`
+	Failures int        `xml:"failures,attr"`
+	Skipped  int        `xml:"skipped,attr"`
+	Cases    []testcase `xml:"testcase"`
+}
+
+type testcase struct {
+	Class   string   `xml:"classname,attr"`
+	Name    string   `xml:"name,attr"`
+	Time    string   `xml:"time,attr"`
+	Failure *message `xml:"failure,omitempty"`
+	Skipped *message `xml:"skipped,omitempty"`
+	Output  string   `xml:"system-out,omitempty"`
+}
+
+type message struct {
+	Message string `xml:"message,attr"`
+}
+
+// JUnit is what CI systems show as tests: a suite for each validation, a case for each check. What is undecided counts as skipped.
+func JUnit(all []Validation) ([]byte, error) {
+	var out suites
+	for _, v := range all {
+		s := suite{Name: v.Name + " " + v.Target, Tests: len(v.Checks)}
+		for _, c := range v.Checks {
+			t := testcase{Class: v.Name + "." + v.Target, Name: c.Metric + " " + c.Bound, Time: fmt.Sprintf("%.3f", v.Seconds/float64(len(v.Checks))), Output: Sentence(c)}
+			switch c.Verdict {
+			case judge.Failed:
+				t.Failure = &message{Sentence(c)}
+				s.Failures++
+			case judge.Undecided:
+				t.Skipped = &message{Sentence(c)}
+				s.Skipped++
+			}
+			s.Cases = append(s.Cases, t)
+		}
+		out.Suites = append(out.Suites, s)
+	}
+	b, err := xml.MarshalIndent(out, "", " ")
+	return append([]byte(xml.Header), append(b, '\n')...), err
+}
