@@ -36,8 +36,9 @@ type cli struct {
 	Convert  convertCmd  `cmd:"" group:"Models" help:"Convert one model without a recipe; a drop-in for mlx_lm.convert."`
 	Generate generateCmd `cmd:"" group:"Models" help:"Write text with a target or any MLX model folder."`
 	Verify   verifyCmd   `cmd:"" group:"Models" help:"Check a model folder against its manifest, index and config."`
-	Llama    llamaCmd    `cmd:"" group:"Models" help:"The commands of pytorch_to_mlx llama: convert and list."`
+	Llama    llamaCmd    `cmd:"" group:"Models" help:"The commands of pytorch_to_mlx llama: convert, validate and list."`
 
+	Runtime    runtimeCmd    `cmd:"" group:"Housekeeping" help:"Look after what runs models: list, install."`
 	Cache      cacheCmd      `cmd:"" group:"Housekeeping" help:"Look after the cache: stats, gc, verify, repair."`
 	Schema     schemaCmd     `cmd:"" group:"Housekeeping" help:"Print the JSON Schema of recipes, for editors."`
 	Completion completionCmd `cmd:"" group:"Housekeeping" help:"Print completions for bash, zsh or fish."`

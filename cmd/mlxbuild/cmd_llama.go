@@ -9,8 +9,9 @@ import (
 
 // llamaCmd keeps the commands of the Python program pytorch_to_mlx.
 type llamaCmd struct {
-	Convert llamaConvertCmd `cmd:"" help:"Convert a Hugging Face LLaMA model to MLX."`
-	List    llamaListCmd    `cmd:"" help:"List the LLaMA-family models that are supported."`
+	Convert  llamaConvertCmd  `cmd:"" help:"Convert a Hugging Face LLaMA model to MLX."`
+	Validate llamaValidateCmd `cmd:"" help:"Compare a converted model with PyTorch on prompts."`
+	List     llamaListCmd     `cmd:"" help:"List the LLaMA-family models that are supported."`
 }
 
 type llamaConvertCmd struct {

@@ -155,7 +155,7 @@ func Sentence(c judge.Check) string {
 		text += ": " + c.Note
 	}
 	if c.Verdict == judge.Undecided && c.Value.Interval && c.Note == "" {
-		text += ": the bound lies inside the interval; more chunks make it narrower"
+		text += ": the bound lies inside the interval; more text makes it narrower"
 	}
 	return text
 }

@@ -26,25 +26,35 @@ type Kind struct {
 // Name of the kind.
 func (Kind) Name() string { return "source" }
 
-// Plan adds the sources.
+// Plan adds the sources of all targets, and of folders that are validated as they are.
 func (k Kind) Plan(b step.Builder) spec.Diags {
 	seen := map[string]bool{}
 	for _, t := range b.Targets() {
-		if seen[t.Model.Name] {
-			continue
+		k.add(b, t.Model, seen)
+	}
+	for _, v := range b.Recipe().Validations {
+		for _, m := range b.Recipe().Models {
+			if m.Name == v.Folder || m.Name == v.Reference.Folder {
+				k.add(b, m, seen)
+			}
 		}
-		seen[t.Model.Name] = true
-		s := step.Step{Kind: "source", Name: "source " + t.Model.Name, Pos: t.Model.Source.Pos, Pool: step.PoolCPU,
-			Labels: step.Labels{"kind": "source", "model": t.Model.Name}, Out: b.Artifact(step.ModelArtifact(t.Model))}
-		dir, _ := k.Dir(t.Model)
-		if t.Model.Source.Kind == "path" {
-			s.Source = local{dir}
-		} else {
-			s.Source = remote{t.Model, dir}
-		}
-		b.Add(s)
 	}
 	return nil
+}
+
+func (k Kind) add(b step.Builder, m spec.Model, seen map[string]bool) {
+	if seen[m.Name] {
+		return
+	}
+	seen[m.Name] = true
+	s := step.Step{Kind: "source", Name: "source " + m.Name, Pos: m.Source.Pos, Pool: step.PoolCPU, Labels: step.Labels{"kind": "source", "model": m.Name}, Out: b.Artifact(step.ModelArtifact(m))}
+	dir, _ := k.Dir(m)
+	if m.Source.Kind == "path" {
+		s.Source = local{dir}
+	} else {
+		s.Source = remote{m, dir}
+	}
+	b.Add(s)
 }
 
 // Dir is the folder where a model's headers can be read, and whether there is one.

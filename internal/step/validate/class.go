@@ -9,8 +9,8 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/source"
 )
 
-// classOf reads off config.json and headers how a folder's weights are stored. A folder with several schemes is of the class of its narrowest.
-func classOf(dir string) (Class, error) {
+// ClassOf reads off config.json and headers how a folder's weights are stored. A folder with several schemes is of the class of its narrowest.
+func ClassOf(dir string) (Class, error) {
 	config, err := source.ReadConfig(dir)
 	if err != nil {
 		return Class{}, err

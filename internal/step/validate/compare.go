@@ -112,7 +112,7 @@ func (c *comparing) open(ctx context.Context) (err error) {
 	if c.decode, err = prompt.Load(in[inModel].Dir); err != nil {
 		return err
 	}
-	class, err := classOf(in[inModel].Dir)
+	class, err := ClassOf(in[inModel].Dir)
 	if err != nil {
 		return err
 	}
