@@ -3,17 +3,18 @@ package builtin
 import (
 	"fmt"
 	"math"
-	"sort"
 )
 
 // Difference is by how much one parameter of two folders differs: |a - b| / |a|, Euclidean, of the weights as numbers, whatever they are stored as.
 type Difference struct {
-	Name  string  `json:"name"`
-	Error float64 `json:"error"`
-	How   string  `json:"how"` // how the second folder stores it: "affine 4 bits", "BF16"
+	Name  string
+	Error float64
+	// Mode and Bits are how the second folder stores it; Mode is "" for floats.
+	Mode string
+	Bits int
 }
 
-// CompareWeights reads two folders of one model and compares every parameter, the largest difference first. Shapes that differ are an error.
+// CompareWeights reads two folders of one model and compares every parameter, in the model's order. Shapes that differ are an error.
 func CompareWeights(reference, target string) ([]Difference, error) {
 	a, wa, err := readFolder(reference)
 	if err != nil {
@@ -36,7 +37,7 @@ func CompareWeights(reference, target string) ([]Difference, error) {
 			if len(x) != len(y) {
 				return nil, fmt.Errorf("%s has %d values in %s and %d in %s", p.Name, len(x), reference, len(y), target)
 			}
-			d.Error, d.How = quotient(squares(x, y)), "float"
+			d.Error = quotient(squares(x, y))
 		} else {
 			m, n := wa.matrices[p.Module], wb.matrices[p.Module]
 			if m == nil || m.Rows != n.Rows || m.Cols != n.Cols {
@@ -50,16 +51,10 @@ func CompareWeights(reference, target string) ([]Difference, error) {
 				rd, ra := squares(x, y)
 				dd, aa = dd+rd, aa+ra
 			}
-			d.Error, d.How = quotient(dd, aa), "float"
-			if n.Scheme.Mode != "" {
-				d.How = n.Scheme.String()
-			}
+			d.Error, d.Mode, d.Bits = quotient(dd, aa), string(n.Scheme.Mode), n.Scheme.Bits
 		}
 		out = append(out, d)
 	}
-	sort.SliceStable(out, func(i, j int) bool {
-		return out[i].Error > out[j].Error || out[i].Error != out[i].Error && out[j].Error == out[j].Error
-	})
 	return out, nil
 }
 

@@ -75,24 +75,20 @@ func (a *app) validate(p *project, o executor.Options, flags validateFlags, text
 	if err != nil {
 		return err
 	}
-	var details []*layerDetail
-	if flags.Layers {
-		if details, err = a.layerDetails(p, validations); err != nil {
-			return err
-		}
-	}
 	if err := flags.write(validations); err != nil {
 		return err
 	}
 	switch {
 	case a.json:
-		if err := a.printValidationsJSON(validations, details); err != nil {
+		if err := a.printValidationsJSON(validations, flags.Layers); err != nil {
 			return err
 		}
 	case !a.quiet:
 		a.printValidations(a.stdout, validations, texts)
-		for _, d := range details {
-			a.printLayers(a.stdout, d)
+		for _, v := range validations {
+			if flags.Layers {
+				a.printLayers(a.stdout, v)
+			}
 		}
 	}
 	if err := a.judgeAll(p, validations, flags.Strict); built == nil || err != nil && worst(exitCode(built), exitCode(err)) == exitCode(err) {
@@ -117,12 +113,12 @@ func (a *app) needsRun(p *project) bool {
 	return false
 }
 
-func (a *app) printValidationsJSON(validations []report.Validation, details []*layerDetail) error {
+func (a *app) printValidationsJSON(validations []report.Validation, layers bool) error {
 	documents := []map[string]any{}
-	for i, v := range validations {
+	for _, v := range validations {
 		d := report.Document(v)
-		if details != nil {
-			d["layers"] = details[i]
+		if layers {
+			d["layers"] = detailOf(v.Report)
 		}
 		documents = append(documents, d)
 	}

@@ -23,3 +23,12 @@ func (a *app) openRuntimes(python string) *backend.Set {
 
 // openHead reads the output matrix of a folder.
 func openHead(dir string) (validate.Head, error) { return builtin.OpenHead(dir) }
+
+// compareWeights compares every parameter of two folders.
+func compareWeights(reference, target string) (out []validate.Tensor, err error) {
+	all, err := builtin.CompareWeights(reference, target)
+	for _, d := range all {
+		out = append(out, validate.NewTensor(d.Name, d.Error, d.Mode, d.Bits))
+	}
+	return out, err
+}

@@ -21,6 +21,7 @@ import (
 // comparison runs the side under test and compares it with what the reference left.
 type comparison struct {
 	openHead           func(dir string) (Head, error)
+	compareWeights     func(reference, target string) ([]Tensor, error)
 	entry              spec.Validation
 	side, other        side
 	subject, reference subject
@@ -65,6 +66,7 @@ const (
 	inTokens
 	inReference
 	inReferenceModel
+	inSource // only where the reference may have run the target's source
 )
 
 // Run computes the target's side and every figure.
@@ -74,6 +76,9 @@ func (c *comparison) Run(ctx context.Context, e *step.Env) (*step.Result, error)
 		return nil, err
 	}
 	defer run.model.Close()
+	if err := run.compareFolders(); err != nil {
+		return nil, err
+	}
 	err := run.compare(ctx)
 	var broken interface{ NotFinite() string }
 	if errors.As(err, &broken) { // a finding, not a failure of the step
@@ -195,7 +200,34 @@ func (c *comparing) broken() (out []string) {
 	if c.entry.Kind == spec.Fidelity && c.report.Class.Bits > 0 && c.subject.id != c.reference.id && m[metric.KLDMax].Value == 0 && m[metric.Top1].Value == 1 && m[metric.LogitErrorAbs].Value == 0 {
 		out = append(out, "it is quantized and differs from the reference in nothing: the two are the same weights")
 	}
+	if t := c.report.Tensors; t != nil && c.subject.model.Name == c.reference.model.Name || c.subject.folder && t != nil {
+		if what := t.strange(); what != "" {
+			out = append(out, what)
+		}
+	}
 	return out
+}
+
+// compareFolders compares what the two sides read: settings and weights.
+func (c *comparing) compareFolders() (err error) {
+	in := c.env.Inputs
+	reference, target := in[inReferenceModel].Dir, in[inModel].Dir
+	if c.ref.Weights == "source" {
+		reference = in[inSource].Dir
+	}
+	if reference == target {
+		return nil
+	}
+	if c.report.Settings, err = settingsDifferences(reference, target); err != nil {
+		return err
+	}
+	all, err := c.compareWeights(reference, target)
+	if err != nil {
+		c.report.Tensors = &Tensors{Failed: err.Error(), Worst: []Tensor{}}
+		return nil
+	}
+	c.report.Tensors = Summarize(all)
+	return nil
 }
 
 // layers follows the first tokens through both models.

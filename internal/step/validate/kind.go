@@ -25,6 +25,8 @@ const (
 type Kind struct {
 	Runtimes *backend.Set
 	OpenHead func(dir string) (Head, error)
+	// CompareWeights compares every parameter of two folders of one model.
+	CompareWeights func(reference, target string) ([]Tensor, error)
 }
 
 // Head is the output matrix of a model folder: final hidden states in, logits out. Digest is of the matrix as it is stored.
@@ -226,13 +228,16 @@ func (p *planning) add(s, ref subject) {
 	reference := p.reference(ref, other, tokens, source)
 	ins := []step.In{{Role: "model", Artifact: p.b.Artifact(s.artifact)}, {Role: "tokens", Artifact: p.b.Artifact(tokens)}, {Role: "reference", Artifact: p.b.Artifact(reference)},
 		{Role: "reference_model", Artifact: p.b.Artifact(ref.artifact)}}
+	if source {
+		ins = append(ins, step.In{Role: "source", Artifact: p.b.Artifact(step.ModelArtifact(ref.model))})
+	}
 	labels := step.Labels{"kind": "validate"}
 	for k, v := range s.labels {
 		labels[k] = v
 	}
 	name := "validate " + p.v.Name + " " + s.id
 	p.b.Add(step.Step{Kind: "validate", Name: name, Target: s.id, Labels: labels, Pos: p.v.Pos, Pool: step.PoolDevice, Ins: ins, Out: p.b.Artifact(name + " in " + p.b.BuildDir()),
-		Action: &comparison{openHead: p.OpenHead, entry: p.v, side: test, other: other, subject: s, reference: ref}})
+		Action: &comparison{openHead: p.OpenHead, compareWeights: p.CompareWeights, entry: p.v, side: test, other: other, subject: s, reference: ref}})
 }
 
 // tokens plans the step that freezes the ids for everything that is compared with models of one tokenizer.

@@ -21,6 +21,10 @@ type Report struct {
 	Noise   Noise          `json:"noise"`
 	Prompts []PromptReport `json:"prompts,omitempty"`
 	Layers  []LayerReport  `json:"layers,omitempty"`
+	// Tensors compares the weights of two folders; nil when both sides read one.
+	Tensors *Tensors `json:"tensors,omitempty"`
+	// Settings are keys of config.json that say something else than the reference's.
+	Settings []string `json:"settings,omitempty"`
 	// Broken are reasons why the target fails whatever the thresholds are: NaN, or a quantized target that differs in nothing.
 	Broken []string `json:"broken,omitempty"`
 }

@@ -14,8 +14,8 @@ var notSettings = map[string]bool{"quantization": true, "quantization_config": t
 	"use_cache": true, "initializer_range": true, "eos_token_id": true, "bos_token_id": true, "pad_token_id": true, "rope_parameters": true, "rope_scaling": true, "rope_theta": true, "tie_word_embeddings": true,
 	"model_type": true, "transformers.js_config": true, "is_llama_config": true, "rope_interleaved": true, "pretraining_tp": true}
 
-// SettingsDifferences names what config.json of two folders says differently, "key: reference -> target". Rotary settings are compared whether they stand in rope_parameters or in the older keys.
-func SettingsDifferences(reference, target string) ([]string, error) {
+// settingsDifferences names what config.json of two folders says differently, "key: reference -> target". Rotary settings are compared whether they stand in rope_parameters or in the older keys.
+func settingsDifferences(reference, target string) ([]string, error) {
 	a, err := source.ReadConfig(reference)
 	if err != nil {
 		return nil, err
