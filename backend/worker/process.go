@@ -323,6 +323,9 @@ func (p *process) call(ctx context.Context, op string, request map[string]any, p
 		switch {
 		case err != nil:
 			return err
+		case l.OK == nil && l.Progress == nil:
+			p.kill()
+			return p.failed(op, "protocol", fmt.Sprintf("it sent %q, which is no answer", clip(string(l.raw), 80)))
 		case l.ID != id:
 			p.kill()
 			return p.failed(op, "protocol", fmt.Sprintf("it answered request %d instead of %d", l.ID, id))
@@ -335,9 +338,6 @@ func (p *process) call(ctx context.Context, op string, request map[string]any, p
 					return p.cancel(id, op, ended)
 				}
 			}
-		case l.OK == nil:
-			p.kill()
-			return p.failed(op, "protocol", fmt.Sprintf("it sent %q, which is no answer", clip(string(l.raw), 80)))
 		case *l.OK:
 			if answer == nil {
 				return nil
