@@ -181,9 +181,6 @@ func (l *loader) convert(r *Recipe, root *node) {
 	if c.Rounding == "mlx-metal" || c.Rounding == "mlx-cuda" {
 		l.fail(n.get("rounding").pos, "mlx-cpu gives the bytes of MLX's CPU backend on every machine", "rounding %s is not supported in this version", c.Rounding)
 	}
-	if c.Runtime == "mlx" {
-		l.fail(n.get("runtime").pos, "builtin converts LLaMA models to the same bytes", "convert.runtime mlx is not supported in this version")
-	}
 	if text, ok := n.get("shard_size").text(); ok {
 		size, err := parseSize(text)
 		if err != nil || size < 1 {

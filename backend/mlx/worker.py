@@ -160,7 +160,9 @@ class _Runtime:
             for m in found:
                 said = own(m["path"], leaves[m["path"]])
                 m["own"] = said if isinstance(said, (bool, dict)) else None
-        return {"modules": found, "layers": len(getattr(model, "layers", []))}
+        with open(call["out_file"], "w", encoding="utf-8") as f:
+            json.dump({"modules": found, "layers": len(getattr(model, "layers", []))}, f)
+        return {}
 
     def convert(self, call):
         """mlx_lm.convert, each module quantized as it is told."""

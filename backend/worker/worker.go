@@ -151,9 +151,24 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// Call has the worker do something that is no model's: see the operations in worker.py.
+// Call has the worker do something that is no model's: see the operations in worker.py. A long answer comes as JSON in a file of the worker's folder.
 func (r *Runtime) Call(ctx context.Context, op string, request map[string]any, answer any) error {
-	return r.do(ctx, func(p *process) error { return p.call(ctx, op, request, nil, answer) })
+	return r.do(ctx, func(p *process) error {
+		path := filepath.Join(p.dir, "answer.json")
+		defer os.Remove(path)
+		request["out_file"] = path
+		if err := p.call(ctx, op, request, nil, nil); err != nil || answer == nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, answer)
+		}
+		if err != nil {
+			return p.failed(op, "protocol", "its answer cannot be read: "+err.Error())
+		}
+		return nil
+	})
 }
 
 // Greeting starts the worker, if need be, and returns what it said of itself, and where it was found.

@@ -33,7 +33,7 @@ type project struct {
 // kinds is the list of step kinds, in pipeline order.
 func (a *app) kinds() []step.Kind {
 	sources := fetch.Kind{}
-	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}}
+	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}}
 }
 
 // open loads and plans recipes. args are existing .yaml files, which are recipes, and selectors.

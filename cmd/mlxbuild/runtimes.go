@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/mlxbuild/mlxbuild/backend"
@@ -9,6 +10,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend/torch"
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 )
 
@@ -31,4 +33,31 @@ func compareWeights(reference, target string) (out []validate.Tensor, err error)
 		out = append(out, validate.NewTensor(d.Name, d.Error, d.Mode, d.Bits))
 	}
 	return out, err
+}
+
+// mlxConverter is mlx_lm.convert in the mlx runtime's worker.
+type mlxConverter struct{ runtimes *backend.Set }
+
+// ID of the mlx runtime.
+func (c mlxConverter) ID() (string, error) { return c.runtimes.ID("mlx") }
+
+func (c mlxConverter) worker() *worker.Runtime { return c.runtimes.Find("mlx").(*worker.Runtime) }
+
+// Modules asks mlx-lm.
+func (c mlxConverter) Modules(ctx context.Context, dir string) ([]convert.Module, int, error) {
+	var answer struct {
+		Modules []convert.Module `json:"modules"`
+		Layers  int              `json:"layers"`
+	}
+	err := c.worker().Call(ctx, "modules", map[string]any{"dir": dir}, &answer)
+	return answer.Modules, answer.Layers, err
+}
+
+// Convert has mlx-lm write a folder.
+func (c mlxConverter) Convert(ctx context.Context, o convert.MLXOptions) error {
+	request := map[string]any{"dir": o.Dir, "out": o.Out, "quantize": o.Quantize, "dequantize": o.Dequantize, "q_mode": o.Mode, "q_bits": o.Bits, "q_group_size": o.GroupSize, "dtype": nil, "rules": o.Rules}
+	if o.DType != "" {
+		request["dtype"] = o.DType
+	}
+	return c.worker().Call(ctx, "convert", request, nil)
 }

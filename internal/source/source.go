@@ -39,8 +39,15 @@ func (e *Error) Error() string { return e.What }
 // Hint says what to do.
 func (e *Error) Hint() string { return e.Do }
 
-// Open opens a folder.
-func Open(dir string) (*Folder, error) {
+// Open opens a folder of an architecture that this program knows.
+func Open(dir string) (*Folder, error) { return open(dir, findArch) }
+
+// OpenAny opens a folder of any architecture; Arch is left empty.
+func OpenAny(dir string) (*Folder, error) {
+	return open(dir, func(*jsonx.Object) (arch.Arch, error) { return arch.Arch{}, nil })
+}
+
+func open(dir string, find func(config *jsonx.Object) (arch.Arch, error)) (*Folder, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
@@ -49,7 +56,7 @@ func Open(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := findArch(config)
+	a, err := find(config)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +297,7 @@ func findArch(config *jsonx.Object) (arch.Arch, error) {
 	a, ok := all.Find(kind)
 	if !ok {
 		return arch.Arch{}, &Error{What: fmt.Sprintf("model_type %q is not supported; supported are %s", kind, strings.Join(all.ModelTypes(), ", ")),
-			Do: "other architectures will be converted by the real mlx_lm.convert with `convert: {runtime: mlx}`, in a later version"}
+			Do: "`convert: {runtime: mlx}` has the real mlx_lm.convert do it"}
 	}
 	return a, nil
 }

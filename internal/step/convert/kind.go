@@ -20,6 +20,8 @@ import (
 type Kind struct {
 	// Dir finds the folder with a model's config and headers; false when there is none yet.
 	Dir func(spec.Model) (dir string, ok bool)
+	// MLX converts where the recipe says so; nil refuses that.
+	MLX MLX
 
 	mu     sync.Mutex
 	opened map[string]opened
@@ -41,10 +43,15 @@ func (k *Kind) Plan(b step.Builder) spec.Diags {
 		labels := t.Labels()
 		labels["kind"] = "convert"
 		dir, _ := k.Dir(t.Model)
+		var act step.Action
+		plain := action{kind: k, target: t, convert: c, dir: dir, options: Options{Quantization: t.Quantization, DType: t.DType, Repair: c.Repair, ShardSize: c.ShardSize}}
+		if act = &plain; c.Runtime == "mlx" {
+			act = newMLXAction(plain, k.MLX)
+		}
 		b.Add(step.Step{Kind: "convert", Name: "convert " + t.ID, Target: t.ID, Labels: labels, Pos: t.Pos, Pool: step.PoolCPU,
 			Ins:    []step.In{{Role: "source", Artifact: b.Artifact(step.ModelArtifact(t.Model))}},
 			Out:    b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID)),
-			Action: &action{kind: k, target: t, convert: c, dir: dir, options: Options{Quantization: t.Quantization, DType: t.DType, Repair: c.Repair, ShardSize: c.ShardSize}},
+			Action: act,
 			Folder: filepath.Join(b.BuildDir(), filepath.FromSlash(t.ID)),
 			Origin: map[string]string{"model": t.Model.Name, "source": t.Model.Source.Kind + ":" + t.Model.Source.Ref, "revision": t.Model.Revision}})
 	}

@@ -98,7 +98,7 @@ func (l local) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	if err != nil {
 		return cache.Digest{}, err
 	}
-	folder, err := source.Open(l.dir)
+	folder, err := source.OpenAny(l.dir)
 	if err != nil {
 		return cache.Digest{}, err
 	}
