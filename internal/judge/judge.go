@@ -112,7 +112,9 @@ func check(r *validate.Report, b spec.Bound, rule string, accepted Accepted) Che
 	if m.Margin {
 		c.Value, c.Note = mismatches(r, b.Margin)
 	}
-	c.Verdict = judge(m, b, c.Value)
+	if c.Verdict = judge(m, b, c.Value); c.Verdict == Warned {
+		c.Bound = "warn " + Figure(m, *b.Warn)
+	}
 	return c
 }
 
