@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/tensor"
@@ -12,22 +13,26 @@ import (
 
 // Head is the output matrix of a model folder, ready to turn final hidden states into logits. It computes exactly what the model itself computes in float32.
 type Head struct {
-	weights    *weights
-	pool       *tensor.Pool
-	network    arch.Network
-	sizes      arch.Sizes
-	digest     [32]byte
-	rowsAtOnce int
+	weights *weights
+	pool    *tensor.Pool
+	network arch.Network // nil in float64
+	precise arch.Precise // nil in float32
+	sizes   arch.Sizes
+	digest  [32]byte
 }
 
-// OpenHead maps a folder. Of its weights only the output matrix is read.
-func OpenHead(dir string) (*Head, error) {
+// OpenHead maps a folder, to compute in float64 or, where that is not asked for, float32. Of its weights only the output matrix is read.
+func OpenHead(dir string, compute backend.Compute) (*Head, error) {
 	s, w, err := readFolder(dir)
 	if err != nil {
 		return nil, err
 	}
-	h := &Head{weights: w, pool: tensor.NewPool(runtime.GOMAXPROCS(0)), sizes: s.model.Sizes(), rowsAtOnce: block}
-	h.network = s.model.Network(w, h.pool, block)
+	h := &Head{weights: w, pool: tensor.NewPool(runtime.GOMAXPROCS(0)), sizes: s.model.Sizes()}
+	if compute == backend.Float64 {
+		h.precise = s.model.Precise(w, h.pool)
+	} else {
+		h.network = s.model.Network(w, h.pool, block)
+	}
 	if h.digest, err = headDigest(dir, h.sizes.Head, w); err != nil {
 		h.Close()
 		return nil, err
@@ -69,9 +74,27 @@ func (h *Head) Digest() [32]byte { return h.digest }
 func (h *Head) Logits(dst, hidden []float32) {
 	size, vocabulary := h.sizes.Hidden, h.sizes.Vocabulary
 	for len(hidden) > 0 {
-		n := min(h.rowsAtOnce, len(hidden)/size)
-		h.network.Logits(dst[:n*vocabulary], hidden[:n*size])
+		n := min(block, len(hidden)/size)
+		if h.precise != nil {
+			h.logits64(dst[:n*vocabulary], hidden[:n*size])
+		} else {
+			h.network.Logits(dst[:n*vocabulary], hidden[:n*size])
+		}
 		dst, hidden = dst[n*vocabulary:], hidden[n*size:]
+	}
+}
+
+func (h *Head) logits64(dst, hidden []float32) {
+	var rows [][]float64
+	for at := 0; at < len(hidden); at += h.sizes.Hidden {
+		row := make([]float64, h.sizes.Hidden)
+		for i, v := range hidden[at : at+h.sizes.Hidden] {
+			row[i] = float64(v)
+		}
+		rows = append(rows, row)
+	}
+	for i, row := range h.precise.Logits(rows) {
+		round(dst[i*h.sizes.Vocabulary:][:0:h.sizes.Vocabulary], row)
 	}
 }
 

@@ -24,7 +24,9 @@ func (a *app) openRuntimes(python string) *backend.Set {
 }
 
 // openHead reads the output matrix of a folder.
-func openHead(dir string) (validate.Head, error) { return builtin.OpenHead(dir) }
+func openHead(dir string, compute backend.Compute) (validate.Head, error) {
+	return builtin.OpenHead(dir, compute)
+}
 
 // compareWeights compares every parameter of two folders.
 func compareWeights(reference, target string) (out []validate.Tensor, err error) {

@@ -20,7 +20,7 @@ import (
 
 // comparison runs the side under test and compares it with what the reference left.
 type comparison struct {
-	openHead           func(dir string) (Head, error)
+	openHead           func(dir string, compute backend.Compute) (Head, error)
 	compareWeights     func(reference, target string) ([]Tensor, error)
 	entry              spec.Validation
 	side, other        side
@@ -357,7 +357,7 @@ func (c *comparing) compareHidden(ctx context.Context) (chunks []metric.Chunk, e
 		return nil, err
 	}
 	defer theirs.close()
-	reference, err := c.openHead(c.env.Inputs[inReferenceModel].Dir)
+	reference, err := c.openHead(c.env.Inputs[inReferenceModel].Dir, c.other.compute)
 	if err != nil {
 		return nil, err
 	}
@@ -365,7 +365,7 @@ func (c *comparing) compareHidden(ctx context.Context) (chunks []metric.Chunk, e
 	if d := fmt.Sprintf("%x", reference.Digest()); d != c.ref.Head {
 		return nil, fmt.Errorf("the output matrix of %s changed while it was needed; run again", c.reference.id)
 	}
-	mine, err := c.openHead(c.env.Inputs[inModel].Dir)
+	mine, err := c.openHead(c.env.Inputs[inModel].Dir, c.side.compute)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ const (
 // Kind plans the validate section.
 type Kind struct {
 	Runtimes *backend.Set
-	OpenHead func(dir string) (Head, error)
+	OpenHead func(dir string, compute backend.Compute) (Head, error)
 	// CompareWeights compares every parameter of two folders of one model.
 	CompareWeights func(reference, target string) ([]Tensor, error)
 }

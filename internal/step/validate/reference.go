@@ -63,7 +63,7 @@ type Candidate struct {
 
 // reference runs the reference on the frozen tokens.
 type reference struct {
-	openHead func(dir string) (Head, error)
+	openHead func(dir string, compute backend.Compute) (Head, error)
 	entry    spec.Validation
 	side     side
 }
@@ -267,7 +267,7 @@ func likeliest(logits []float32) []Candidate {
 
 // hidden keeps the final hidden states of judged positions.
 func (r *referenceRun) hidden(ctx context.Context, dir string) error {
-	head, err := r.openHead(dir)
+	head, err := r.openHead(dir, r.side.compute)
 	if err != nil {
 		return err
 	}
