@@ -10,6 +10,9 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
+	"github.com/mlxbuild/mlxbuild/backend/mlx"
+	"github.com/mlxbuild/mlxbuild/backend/torch"
+	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/arch/llama"
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
@@ -18,6 +21,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
+	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 	"github.com/mlxbuild/mlxbuild/planner"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -74,12 +78,14 @@ func plan(t *testing.T, file string) []byte {
 	if r == nil {
 		t.Fatal(diags)
 	}
+	none := worker.Finder{Dir: t.TempDir(), Env: func(string) string { return "" }}
+	runtimes := backend.NewSet(t.Context(), builtin.New(), mlx.New(none), torch.New(none)) // no Python, wherever this runs
 	sources := fetch.Kind{Snapshot: func(m spec.Model) (string, bool) {
 		snapshot := filepath.Join(dir, "models", filepath.Base(m.Source.Ref))
 		_, err := os.Stat(snapshot)
 		return snapshot, err == nil
 	}}
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: backend.NewSet(t.Context(), builtin.New())}})
+	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: runtimes}, validate.Kind{Runtimes: runtimes}})
 	if diags != nil {
 		t.Fatal(diags)
 	}

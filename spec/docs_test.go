@@ -201,7 +201,7 @@ func TestSchemaKnowsEveryMetric(t *testing.T) {
 
 // Every YAML block of the documents is a recipe.
 func TestDocumentedRecipesLoad(t *testing.T) {
-	for _, file := range []string{"../docs/recipe.md", "../README.md"} {
+	for _, file := range []string{"../docs/recipe.md", "../docs/validation.md", "../README.md"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -10,9 +10,12 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/executor"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/judge"
+	"github.com/mlxbuild/mlxbuild/internal/report"
 	"github.com/mlxbuild/mlxbuild/internal/result"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
+	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/planner"
 )
@@ -106,7 +109,7 @@ type showCmd struct {
 }
 
 func (showCmd) Help() string {
-	return `The targets in build/ with their size and bits per weight, then the text they wrote; | marks where the prompt ends. It shows what was built last and makes nothing.`
+	return `The targets in build/ with their size and bits per weight, the text they wrote (| marks where the prompt ends), and how validations went. It shows what was built last and makes nothing.`
 }
 
 // shownTarget is a built target.
@@ -161,9 +164,26 @@ func (c showCmd) Run(a *app) error {
 		table(a.stdout, rows, 1, 2)
 	}
 	for _, l := range lines {
-		a.printTexts(l)
+		if l.Kind == "generate" {
+			a.printTexts(l)
+		}
+	}
+	if validations := shownValidations(lines); len(validations) > 0 {
+		fmt.Fprintln(a.stdout)
+		a.printValidations(a.stdout, validations, false)
 	}
 	return nil
+}
+
+// shownValidations are the validations among results, as they were judged when they were written.
+func shownValidations(lines []result.Line) (out []report.Validation) {
+	for _, l := range lines {
+		v := report.Validation{Name: l.Name, Target: l.Target, Key: l.Key, Report: &validate.Report{}, Verdict: judge.Verdict(l.Verdict), Seconds: l.Seconds}
+		if l.Kind == "validate" && json.Unmarshal(l.Value, v.Report) == nil && json.Unmarshal(l.Checks, &v.Checks) == nil {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func showTarget(s step.Step) (shownTarget, bool) {

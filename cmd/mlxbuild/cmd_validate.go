@@ -237,7 +237,7 @@ func (a *app) accept(p *project, v report.Validation) error {
 	return nil
 }
 
-// collectValidations shows and judges what a build validated: everything that was made in it, and what is not ok.
+// collectValidations shows and judges what a build validated: everything that was made in it, and what failed or is undecided.
 func (a *app) collectValidations(p *project, outcomes []executor.Outcome) error {
 	validations, err := p.validations(outcomes)
 	if err != nil || len(validations) == 0 {
@@ -245,7 +245,7 @@ func (a *app) collectValidations(p *project, outcomes []executor.Outcome) error 
 	}
 	var shown []report.Validation
 	for _, v := range validations {
-		if v.Made || v.Verdict == judge.Failed {
+		if v.Made || v.Verdict == judge.Failed || v.Verdict == judge.Undecided {
 			shown = append(shown, v)
 		}
 	}
