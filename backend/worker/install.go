@@ -24,18 +24,17 @@ func (r *Runtime) Install(ctx context.Context, dir string, say func(line string)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return env, false, err
 	}
-	// An environment knows its own path, so it is made in its place; a mark says when it is whole.
-	mark := env + ".making"
-	if err := os.WriteFile(mark, []byte(find.Pins), 0o644); err != nil {
+	pins := env + ".txt"
+	if err := os.WriteFile(pins, []byte(find.Pins), 0o644); err != nil {
 		return env, false, err
 	}
-	defer os.Remove(mark)
+	defer os.Remove(pins)
 	staging := env + ".new"
 	if err := os.RemoveAll(staging); err != nil {
 		return env, false, err
 	}
 	defer os.RemoveAll(staging)
-	for _, command := range r.installCommands(staging, mark) {
+	for _, command := range r.installCommands(staging, pins) {
 		say(strings.Join(command, " "))
 		if err := run(ctx, say, command); err != nil {
 			return env, false, err
