@@ -135,7 +135,12 @@ func (l *loader) unknownKeys(n *node, name string, schema *jsonschema.Schema) {
 			continue
 		}
 		hint := didYouMean(f.key, known)
-		if hint == "" {
+		switch {
+		case f.key == "max" && schema.Properties["min"] != nil:
+			hint = "more of it is better, so it has a lower bound: write min"
+		case f.key == "min" && schema.Properties["max"] != nil:
+			hint = "less of it is better, so it has an upper bound: write max"
+		case hint == "":
 			hint = "known are " + strings.Join(known, ", ")
 		}
 		in := ""

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/mlxbuild/mlxbuild/backend"
-	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/executor"
 	promptpkg "github.com/mlxbuild/mlxbuild/internal/prompt"
 	"github.com/mlxbuild/mlxbuild/internal/step"
@@ -22,6 +21,7 @@ type generateCmd struct {
 	Prompt      []string `short:"p" sep:"none" required:"" help:"What the model goes on from; may be given several times."`
 	System      string   `help:"System message, for models with a chat template."`
 	Raw         bool     `help:"Do not apply the model's chat template."`
+	Runtime     string   `default:"auto" enum:"auto,builtin,mlx,torch" help:"What runs the model: auto (mlx where a GPU is, else builtin), builtin, mlx, torch."`
 	MaxTokens   int      `short:"n" default:"128" placeholder:"N" help:"Longest answer in tokens (default 128)."`
 	Temperature float64  `default:"0" placeholder:"T" help:"0 takes the likeliest token; above, the seed decides (default 0)."`
 	TopP        float64  `name:"top-p" default:"1" placeholder:"P" help:"Sample from the likeliest tokens that make up this probability (default 1: all)."`
@@ -45,7 +45,12 @@ func (c generateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := generate.Open(a.ctx, builtin.New(), dir)
+	runtime := a.runtimes.Resolve(c.Runtime)
+	s, err := generate.Open(a.ctx, a.runtimes.Find(runtime), dir)
+	var missing *backend.MissingError
+	if errors.As(err, &missing) {
+		return err
+	}
 	if err != nil {
 		return &fault{code: exitBadInput, msg: err.Error(), hints: hintsOf(err)}
 	}
@@ -68,7 +73,7 @@ func (c generateCmd) Run(a *app) error {
 		answers = append(answers, answer{t.Text, t.Total.Seconds(), t.FirstToken.Seconds() * 1000, decodeRate(t)})
 	}
 	if a.json {
-		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": "builtin", "compute": backend.Float32, "answers": answers})
+		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": backend.Float32, "answers": answers})
 	}
 	return nil
 }

@@ -19,43 +19,13 @@ type layerDetail struct {
 	Settings []string          `json:"settings"`
 }
 
-// Limits of layers. A layer of the same weights differs by 1e-6 in float32 (measured on SmolLM2: builtin 2e-6, mlx 1.3e-5 at most); a wrong one by 1e-2 and more.
-const (
-	layerLimit = 1e-4
-	layerJump  = 4 // times the layer before, for other weights
-)
-
 func detailOf(r *validate.Report) layerDetail {
 	d := layerDetail{Layers: r.Layers, Tensors: r.Tensors, Settings: r.Settings}
 	if r.Kind == spec.Parity {
-		d.Limit = layerLimit
+		d.Limit = report.LayerLimit
 	}
-	d.First = firstOff(d.Layers, d.Limit)
+	d.First = report.Parts(r)
 	return d
-}
-
-// firstOff is the first layer over a limit. Without one it is the layer whose error grows most, if it grows by more than layerJump.
-func firstOff(layers []validate.LayerReport, limit float64) int {
-	best, jump := -1, float64(layerJump)
-	for i, l := range layers {
-		e := float64(l.Error)
-		switch {
-		case limit > 0 && !(e <= limit):
-			return i
-		case limit == 0 && e != e:
-			return i
-		case limit == 0 && i > 0 && layers[i-1].Error > 0 && e/float64(layers[i-1].Error) > jump:
-			best, jump = i, e/float64(layers[i-1].Error)
-		}
-	}
-	return best
-}
-
-func layerName(i int) string {
-	if i == 0 {
-		return "embeddings"
-	}
-	return fmt.Sprintf("block %d", i-1)
 }
 
 // printLayers shows the layers, then what stands out.
@@ -70,7 +40,7 @@ func (a *app) printLayers(w io.Writer, v report.Validation) {
 				mark = "  <- the error grows most here"
 			}
 		}
-		fmt.Fprintf(w, "  %-11s %8.1e%s\n", layerName(i), float64(l.Error), mark)
+		fmt.Fprintf(w, "  %-11s %8.1e%s\n", report.LayerName(i), float64(l.Error), mark)
 	}
 	if d.First < 0 && d.Limit > 0 {
 		fmt.Fprintf(w, "  no layer differs by more than %v\n", d.Limit)

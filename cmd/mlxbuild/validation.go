@@ -147,6 +147,9 @@ func (a *app) printValidations(w io.Writer, validations []report.Validation, tex
 			right = append(right, c)
 		}
 		table(w, rows, right...)
+		if caveat := report.Caveat(first); caveat != "" && texts {
+			fmt.Fprintf(w, "  note: %s\n", caveat)
+		}
 		for _, v := range group {
 			a.printChecks(w, v)
 			if texts {
@@ -167,6 +170,9 @@ func (a *app) printChecks(w io.Writer, v report.Validation) {
 		if c.Verdict != judge.OK {
 			fmt.Fprintf(w, "  %s %s: %s\n", a.paintVerdict(c.Verdict), v.Target, report.Sentence(c))
 		}
+	}
+	if where := report.Whereabouts(v.Report); where != "" && v.Verdict == judge.Failed {
+		fmt.Fprintf(w, "         %s: %s\n", v.Target, where)
 	}
 }
 

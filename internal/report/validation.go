@@ -160,6 +160,59 @@ func Sentence(c judge.Check) string {
 	return text
 }
 
+// LayerLimit is what a layer of the same weights may differ by. In float32 it differs by 1e-6 (measured on SmolLM2: builtin 2e-6, mlx 1.3e-5 at most); a wrong one by 1e-2 and more.
+const LayerLimit = 1e-4
+
+// layerJump is by how much the error of other weights has to grow in one layer to be named.
+const layerJump = 4
+
+// Parts is the layer at which a target parts from its reference: the first over LayerLimit for the same weights, the one where the error grows most for others. 0 is what enters the first block, i+1
+// what leaves block i; -1 when there is none.
+func Parts(r *validate.Report) int {
+	best, jump := -1, float64(layerJump)
+	for i, l := range r.Layers {
+		e := float64(l.Error)
+		switch {
+		case r.Kind == spec.Parity && !(e <= LayerLimit), e != e:
+			return i
+		case r.Kind == spec.Fidelity && i > 0 && r.Layers[i-1].Error > 0 && e/float64(r.Layers[i-1].Error) > jump:
+			best, jump = i, e/float64(r.Layers[i-1].Error)
+		}
+	}
+	return best
+}
+
+// LayerName is what people call a layer.
+func LayerName(i int) string {
+	if i == 0 {
+		return "embeddings"
+	}
+	return fmt.Sprintf("block %d", i-1)
+}
+
+// Whereabouts says in a phrase where a target parts from its reference, "" when nothing is known.
+func Whereabouts(r *validate.Report) string {
+	var parts []string
+	if i := Parts(r); i >= 0 {
+		parts = append(parts, fmt.Sprintf("%s is the first to differ (%.1e)", LayerName(i), float64(r.Layers[i].Error)))
+	}
+	if t := r.Tensors; t != nil && t.Odd > 0 {
+		parts = append(parts, fmt.Sprintf("%s differs by %.2g", t.Worst[0].Name, float64(t.Worst[0].Error)))
+	}
+	for _, s := range r.Settings {
+		parts = append(parts, "config.json differs in "+s)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Caveat says what a comparison does not show, "" when it is what was asked for.
+func Caveat(r *validate.Report) string {
+	if r.Kind == spec.Parity && r.Reference.Runtime == "builtin" && r.Target.Runtime == "builtin" {
+		return "this shows that " + r.Target.Compute + " is computed right, not that mlxbuild understands the model as PyTorch does; with PyTorch (mlxbuild runtime install torch) it would"
+	}
+	return ""
+}
+
 // Markdown is a section for a README or a job's summary page.
 func Markdown(all []Validation) string {
 	var b strings.Builder
@@ -176,6 +229,9 @@ func Markdown(all []Validation) string {
 				if c.Verdict != judge.OK {
 					fmt.Fprintf(&b, "- **%s** `%s`: %s\n", c.Verdict, v.Target, Sentence(c))
 				}
+			}
+			if where := Whereabouts(v.Report); where != "" && v.Verdict == judge.Failed {
+				fmt.Fprintf(&b, "- `%s`: %s\n", v.Target, where)
 			}
 		}
 		b.WriteByte('\n')
