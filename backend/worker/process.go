@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -125,7 +126,8 @@ type process struct {
 
 // start runs a script with an interpreter and waits for its greeting.
 func start(ctx context.Context, name, python, script string, limits Limits) (*process, error) {
-	dir, err := os.MkdirTemp("", "mlxbuild-worker-")
+	sweep()
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +141,20 @@ func start(ctx context.Context, name, python, script string, limits Limits) (*pr
 		return nil, err
 	}
 	return p, nil
+}
+
+// dirPrefix of the folders of workers; what follows is the process that started one.
+const dirPrefix = "mlxbuild-worker-"
+
+// sweep removes the folders that processes left behind which were killed.
+func sweep() {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	for _, dir := range found {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil && n > 0 && gone(n) {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 func (p *process) launch(python, script string) error {

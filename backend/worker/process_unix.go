@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -19,3 +20,6 @@ func killedBySystem(state *os.ProcessState) bool {
 	status, ok := state.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
+
+// gone reports whether a process has ended.
+func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }

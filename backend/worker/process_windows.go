@@ -17,3 +17,12 @@ func terminate(*exec.Cmd) {}
 func killGroup(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
 
 func killedBySystem(*os.ProcessState) bool { return false }
+
+// gone reports whether a process has ended; finding it fails then.
+func gone(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		p.Release()
+	}
+	return err != nil
+}

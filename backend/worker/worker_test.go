@@ -384,6 +384,16 @@ func TestNoOrphans(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
+	left := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-*", dirPrefix, cmd.Process.Pid))
+	if found, _ := filepath.Glob(left); len(found) != 1 {
+		t.Errorf("the killed process left %v", found)
+	}
+	if _, err := r.ID(t.Context()); err != nil { // the next one clears up
+		t.Error(err)
+	}
+	if found, _ := filepath.Glob(left); len(found) != 0 {
+		t.Errorf("it still lies there: %v", found)
+	}
 	for range 100 {
 		if syscall.Kill(pid, 0) != nil || zombie(pid) {
 			return
