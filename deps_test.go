@@ -79,7 +79,7 @@ var homes = []home{
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
 	{"github.com/gofrs/flock", "internal/cache", "locks are the cache's"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term executor bench", "system calls stay where files and terminals are"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor executor bench", "system calls stay where files and terminals are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
 	{"golang.org/x/text/...", "internal/tokenizer", "only tokenizers need Unicode's tables"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},

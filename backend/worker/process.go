@@ -150,8 +150,8 @@ const dirPrefix = "mlxbuild-worker-"
 func sweep() {
 	found, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
 	for _, dir := range found {
-		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
-		if n, err := strconv.Atoi(pid); err == nil && n > 0 && gone(n) {
+		pid, _, ok := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		if n, err := strconv.Atoi(pid); ok && err == nil && n > 0 && gone(n) {
 			os.RemoveAll(dir)
 		}
 	}

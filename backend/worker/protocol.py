@@ -179,6 +179,21 @@ def _serve_one(runtime, models, call):
 
 
 def serve(runtime):
+    """Answers requests until there are no more, and ends the process: an interpreter that shuts down while a thread waits for standard input aborts."""
+    code = 0
+    try:
+        _serve(runtime)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    _out.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve(runtime):
     try:
         hello = runtime.start()
     except ImportError as e:

@@ -8,6 +8,11 @@ type Input struct {
 	x      []float32    // [vectors, stride]
 	sums   [3][]float32 // [vectors, groups] for groups of 32, 64, 128; a last group may be short
 	groups [3]int
+
+	// Pack is whether Seal also lays vectors out for products of four at a time: worth it when as many will be multiplied.
+	Pack   bool
+	packed []float32    // [vectors / 4, stride, 4], see pack
+	sums4  [3][]float32 // [vectors / 4, groups, 4]
 }
 
 // groupSizes are those of affine weights.
@@ -20,6 +25,12 @@ func NewInput(vectors, cols int) *Input {
 	for i, size := range groupSizes {
 		in.groups[i] = (cols + size - 1) / size
 		in.sums[i] = make([]float32, vectors*in.groups[i])
+	}
+	if fours := vectors / 4 * 4; fours > 0 && haveFour {
+		in.packed = make([]float32, fours*in.stride)
+		for i, groups := range in.groups {
+			in.sums4[i] = make([]float32, fours*groups)
+		}
 	}
 	return in
 }
@@ -36,6 +47,9 @@ func (in *Input) Seal(t int) {
 	}
 	join(s64, s32)
 	join(s128, s64)
+	if in.Pack && t/4*4+4 <= len(in.packed)/max(in.stride, 1) {
+		in.pack(t)
+	}
 }
 
 func join(dst, src []float32) {
@@ -76,5 +90,5 @@ func (in *Input) groupSums(size, t int) []float32 {
 
 // Bytes of the buffers.
 func (in *Input) Bytes() int64 {
-	return 4 * int64(len(in.x)+len(in.sums[0])+len(in.sums[1])+len(in.sums[2]))
+	return 4 * int64(len(in.packed)+len(in.sums4[0])+len(in.sums4[1])+len(in.sums4[2])+len(in.x)+len(in.sums[0])+len(in.sums[1])+len(in.sums[2]))
 }

@@ -66,12 +66,14 @@ func (kv *KV) Attend(dst, query []float32, layer, head, lo, hi int, scale float3
 	for at := lo; at < hi; {
 		end := min(hi, (at/PagePositions+1)*PagePositions)
 		keys := kv.Keys(at/PagePositions, layer, head)
-		for ; at < end; at++ {
-			s := float32(Dot(query, keys[at%PagePositions*d:][:d]) * scale)
-			scores[at] = s
-			if s > most {
-				most = s
-			}
+		dots(scores[at:end], query[:d], keys[at%PagePositions*d:])
+		at = end
+	}
+	for i, s := range scores[lo:hi] {
+		s = float32(s * scale)
+		scores[lo+i] = s
+		if s > most {
+			most = s
 		}
 	}
 	var total float64
@@ -93,11 +95,34 @@ func (kv *KV) Attend(dst, query []float32, layer, head, lo, hi int, scale float3
 	}
 }
 
+// dots writes query times each of neighbouring keys.
+func dots(dst, query, keys []float32) {
+	d := len(query)
+	i := 0
+	if useFour && d%8 == 0 {
+		var out [2]float32
+		for ; i+2 <= len(dst); i += 2 {
+			k := keys[i*d:][:2*d]
+			dotPair(&out, &query[0], &k[0], &k[d], d/8)
+			dst[i], dst[i+1] = out[0], out[1]
+		}
+	}
+	for ; i < len(dst); i++ {
+		dst[i] = Dot(query, keys[i*d:][:d])
+	}
+}
+
 // addValues adds weights[p] * values of position p for positions of one page.
 func (kv *KV) addValues(dst, values, weights []float32, at, end int) {
 	d := kv.shape.HeadDim
 	for at < end {
 		v := values[at%PagePositions*d:]
+		if at%4 == 0 && at+4 <= end && useFour && d%8 == 0 {
+			four := v[:4*d]
+			addFour(&dst[0], &four[0], 4*d, d/8, (*[4]float32)(weights[at:]))
+			at += 4
+			continue
+		}
 		if at%4 == 0 && at+4 <= end {
 			add4(dst, v[:d], v[d:][:d], v[2*d:][:d], v[3*d:][:d], weights[at], weights[at+1], weights[at+2], weights[at+3])
 			at += 4

@@ -15,6 +15,7 @@ type Scratch struct {
 	scale, bias []float32 // [most groups in a row]
 	table       *[Block / 2 * 256]float32
 	columns     [2][]float32 // [tableRows]
+	tile        []tileRow    // made when first needed
 	touched     byte         // keeps reads that are done for the cache alone
 }
 
@@ -47,6 +48,18 @@ type Vectors struct{ From, To int }
 // Mul writes the products of rows lo to before hi with some vectors of in: dst[t*stride+row] is row times vector t. mulReference says in what order sums are made; every way below keeps it,
 // so that a result does not depend on how many rows or vectors are computed together.
 func (m *Matrix) Mul(dst []float32, stride int, in *Input, v Vectors, lo, hi int, s *Scratch) {
+	if in.Pack && useFour {
+		if first, last := (v.From+3)/4*4, v.To/4*4; first < last {
+			m.mulFours(dst, stride, in, first, last, lo, hi, s)
+			if v.From < first {
+				m.Mul(dst, stride, in, Vectors{v.From, first}, lo, hi, s)
+			}
+			if last < v.To {
+				m.Mul(dst, stride, in, Vectors{last, v.To}, lo, hi, s)
+			}
+			return
+		}
+	}
 	one := v.To-v.From == 1
 	switch {
 	case m.Scheme.Bits == 4 && hi-lo >= minTableRows:
@@ -65,7 +78,7 @@ func (m *Matrix) Mul(dst []float32, stride int, in *Input, v Vectors, lo, hi int
 }
 
 // ByVectors reports whether many products are quicker when workers share the vectors instead of the rows: where most of the work is done for each vector anew.
-func (m *Matrix) ByVectors() bool { return m.Scheme.Bits == 4 && m.Rows >= minTableRows }
+func (m *Matrix) ByVectors() bool { return !useFour && m.Scheme.Bits == 4 && m.Rows >= minTableRows }
 
 // mulRow decodes a row once and multiplies it with all vectors, two at a time.
 func (m *Matrix) mulRow(dst []float32, stride int, in *Input, v Vectors, row int, s *Scratch) {

@@ -59,6 +59,7 @@ func randomMatrix(t testing.TB, r *rand.Rand, rows, cols int, f quant.Float, s q
 
 func randomInput(r *rand.Rand, n, cols int) *Input {
 	in := NewInput(n, cols)
+	in.Pack = true
 	for t := range n {
 		row := in.Row(t)
 		for i := range row {
@@ -74,7 +75,7 @@ func TestMulIsTheReference(t *testing.T) {
 	for _, kind := range kinds() {
 		t.Run(kind.name(), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
-			for _, shape := range [][3]int{{3, 128, 1}, {150, 640, 1}, {131, 384, 3}, {9, 256, 6}, {5, 100, 1}, {2, 1, 2}} {
+			for _, shape := range [][3]int{{3, 128, 1}, {150, 640, 1}, {131, 384, 3}, {9, 256, 6}, {5, 100, 1}, {2, 1, 2}, {11, 384, 9}, {1, 100, 4}, {3, 70, 13}} {
 				rows, cols, n := shape[0], shape[1], shape[2]
 				if kind.Scheme.Mode != "" && cols%kind.Scheme.GroupSize != 0 {
 					continue
@@ -86,7 +87,18 @@ func TestMulIsTheReference(t *testing.T) {
 	}
 }
 
+// checkMul compares with assembly and without.
 func checkMul(t *testing.T, m *Matrix, in *Input, n int) {
+	t.Helper()
+	before := useFour
+	defer func() { useFour = before }()
+	for _, on := range []bool{false, haveFour} {
+		useFour = on
+		checkMulAsIs(t, m, in, n)
+	}
+}
+
+func checkMulAsIs(t *testing.T, m *Matrix, in *Input, n int) {
 	t.Helper()
 	got := make([]float32, n*m.Rows)
 	m.Mul(got, m.Rows, in, Vectors{0, n}, 0, m.Rows, NewScratch(m.Cols))
@@ -130,7 +142,7 @@ func FuzzMul(f *testing.F) {
 		} else {
 			cols *= 37
 		}
-		n := int(vectors%5) + 1
+		n := int(vectors%11) + 1
 		r := rand.New(rand.NewPCG(seed, 0))
 		checkMul(t, randomMatrix(t, r, int(rows)+1, cols, k.Float, k.Scheme), randomInput(r, n, cols), n)
 	})
@@ -177,6 +189,7 @@ func BenchmarkMul(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
 				m, in := randomMatrix(b, r, 1536, 576, c.f, c.s), randomInput(r, n, 576)
 				dst, s := make([]float32, n*m.Rows), NewScratch(m.Cols)
+				m.Mul(dst, m.Rows, in, Vectors{0, n}, 0, m.Rows, s) // what is made once
 				b.ReportAllocs()
 				for b.Loop() {
 					m.Mul(dst, m.Rows, in, Vectors{0, n}, 0, m.Rows, s)

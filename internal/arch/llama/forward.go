@@ -130,6 +130,7 @@ func (n *network) KVShape() tensor.KVShape {
 // Forward runs tokens through all layers.
 func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place) {
 	n.n, n.places = len(tokens), places
+	n.pack()
 	n.begin(tokens)
 	n.show(0)
 	for i := range n.layers {
@@ -150,6 +151,13 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		tensor.RMSNorm(hidden[t*n.c.HiddenSize:][:n.c.HiddenSize], n.row(t), n.norm, n.c.RMSNormEps)
 	}
 	n.places = nil
+}
+
+// pack has the inputs laid out for products of four vectors where there are as many.
+func (n *network) pack() {
+	for _, in := range [3]*tensor.Input{n.normed, n.attended, n.activated} {
+		in.Pack = n.n >= 4
+	}
 }
 
 // Observe makes Forward show what runs through the layers.
@@ -323,6 +331,7 @@ func (n *network) downPiece(worker int) { n.addTo(n.layer.down, n.activated, wor
 func (n *network) Logits(logits, hidden []float32) {
 	size := n.c.HiddenSize
 	n.n = len(hidden) / size
+	n.pack()
 	for t := range n.n {
 		copy(n.normed.Row(t), hidden[t*size:][:size])
 		n.normed.Seal(t)
