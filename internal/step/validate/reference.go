@@ -293,27 +293,6 @@ func (r *referenceRun) hidden(ctx context.Context, dir string) error {
 	return nil
 }
 
-// hiddenNoise is the mean KL between a chunk as it is, and without its last eighth, where both are judged.
-func hiddenNoise(ctx context.Context, m backend.Model, head Head, s Sequence, states []float32) (metric.Number, error) {
-	shorter := s
-	shorter.IDs = s.IDs[:len(s.IDs)-len(s.IDs)/8]
-	shorter.To = min(s.To, len(shorter.IDs))
-	if shorter.To <= s.From {
-		return 0, nil
-	}
-	again, err := m.Hidden(ctx, shorter.IDs)
-	if err != nil {
-		return 0, err
-	}
-	size := m.Info().HiddenSize
-	positions := compareHidden(head, head, states[s.From*size:shorter.To*size], again[s.From*size:shorter.To*size], shorter)
-	var sum float64
-	for _, p := range positions {
-		sum += p.KL
-	}
-	return metric.Number(sum / float64(len(positions))), nil
-}
-
 // finish follows the first tokens through the layers and writes what was found.
 func (r *referenceRun) finish(ctx context.Context) (*step.Result, error) {
 	values, err := r.file.close()
