@@ -43,6 +43,10 @@ prompts:
 
 generate:
   smoke: {targets: ["*/q4"], prompts: smoke, max_tokens: 32}
+
+# Is it right? Against PyTorch where it is installed (mlxbuild runtime install torch), else against the built-in runtime in float64.
+validate:
+  right: {kind: parity, targets: ["*/bf16"], prompts: smoke}
 `
 
 func (c initCmd) Run(a *app) error {

@@ -265,11 +265,26 @@ func likeliest(logits []float32) []Candidate {
 	return out
 }
 
+// HeadError says that logits cannot be computed from hidden states.
+type HeadError struct{ Err error }
+
+func (e *HeadError) Error() string {
+	return "fidelity on a corpus needs the model's output matrix: " + e.Err.Error()
+}
+
+// Unwrap gives the cause.
+func (e *HeadError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *HeadError) Hint() string {
+	return "of an architecture that mlxbuild does not know, fidelity can be measured on prompts"
+}
+
 // hidden keeps the final hidden states of judged positions.
 func (r *referenceRun) hidden(ctx context.Context, dir string) error {
 	head, err := r.openHead(dir, r.side.compute)
 	if err != nil {
-		return err
+		return &HeadError{err}
 	}
 	defer head.Close()
 	r.out.Head = fmt.Sprintf("%x", head.Digest())
