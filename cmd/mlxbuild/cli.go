@@ -63,6 +63,7 @@ type app struct {
 	term   *term.Term
 	json   bool
 	quiet  bool
+	calm   bool // say nothing when there is nothing to do
 	github bool
 
 	runtimes *backend.Set

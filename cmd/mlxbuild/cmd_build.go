@@ -119,6 +119,9 @@ func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time
 		}
 	}
 	if count[executor.Done]+count[executor.Restored]+count[executor.Failed]+count[executor.Skipped] == 0 {
+		if a.calm {
+			return
+		}
 		if len(p.want) == 0 {
 			a.term.Line("nothing to do: the recipe makes no target; it needs models and quantizations")
 			return

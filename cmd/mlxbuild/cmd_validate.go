@@ -100,17 +100,8 @@ func (a *app) validate(p *project, o executor.Options, flags validateFlags, text
 // buildWanted makes what validations need, and is silent when there is nothing to do.
 func (a *app) buildWanted(p *project, o executor.Options) ([]executor.Outcome, error) {
 	silent := *a
-	silent.json, silent.quiet = false, a.quiet || a.json || !a.needsRun(p)
+	silent.json, silent.quiet, silent.calm = false, a.quiet || a.json, true
 	return silent.build(p, o)
-}
-
-func (a *app) needsRun(p *project) bool {
-	for _, s := range executor.Examine(p.graph, p.want, p.cache) {
-		if s.State == executor.StandsRun {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *app) printValidationsJSON(validations []report.Validation, layers bool) error {
@@ -127,22 +118,18 @@ func (a *app) printValidationsJSON(validations []report.Validation, layers bool)
 
 // write the files that were asked for.
 func (f validateFlags) write(validations []report.Validation) error {
-	junit, err := report.JUnit(validations)
-	if err != nil {
-		return err
-	}
-	lines, err := report.JSONLines(validations)
-	if err != nil {
-		return err
-	}
 	for _, out := range []struct {
-		path string
-		data []byte
-	}{{f.JUnit, junit}, {f.JSONL, lines}} {
+		path  string
+		write func([]report.Validation) ([]byte, error)
+	}{{f.JUnit, report.JUnit}, {f.JSONL, report.JSONLines}} {
 		if out.path == "" {
 			continue
 		}
-		if err := atomicfile.Write(out.path, out.data, 0o644); err != nil {
+		data, err := out.write(validations)
+		if err != nil {
+			return err
+		}
+		if err := atomicfile.Write(out.path, data, 0o644); err != nil {
 			return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", out.path, err)}
 		}
 	}
