@@ -212,3 +212,39 @@ func write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// TestRuntimesAgree measures one target in every runtime: what quantization cost is a property of the weights, not of the program.
+func TestRuntimesAgree(t *testing.T) {
+	t.Setenv("MLXBUILD_PYTHON", oracle.Python(t))
+	t.Setenv("MLXBUILD_CACHE", filepath.Join(t.TempDir(), "cache"))
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "corpus.txt"), corpusText(t, "tiny-stories"))
+	write(t, filepath.Join(dir, "mlxbuild.yaml"), fmt.Sprintf(`version: 1
+models: {m: {source: "path:%s"}}
+quantizations: {f: {quantize: false}, q4: {bits: 4}}
+corpora: {c: {source: "path:corpus.txt", context: 64, chunks: 6}}
+validate:
+  float64: {kind: fidelity, compute: float64, targets: [m/q4], corpus: c}
+  builtin: {kind: fidelity, runtime: builtin, targets: [m/q4], corpus: c}
+  torch: {kind: fidelity, runtime: torch, targets: [m/q4], corpus: c}
+  mlx: {kind: fidelity, runtime: mlx, targets: [m/q4], corpus: c}
+  other: {kind: parity, runtime: torch, targets: [m/q4], prompts: [Once upon a time], max_tokens: 8, reference: {runtime: mlx}}
+  half: {kind: parity, runtime: torch, compute: bfloat16, targets: [m/f], prompts: [Once upon a time], max_tokens: 8}
+`, oracle.TinyStories(t)))
+	reports := reportsOf(t, filepath.Join(dir, "mlxbuild.yaml"))
+	want := reports["float64 m/q4"].Metrics
+	for _, name := range []string{"builtin", "torch", "mlx"} {
+		got := reports[name+" m/q4"].Metrics
+		for _, figure := range []string{metric.KLDMean, metric.KLDP99, metric.Top1, metric.PerplexityRatio} {
+			if g, w := float64(got[figure].Value), float64(want[figure].Value); !(math.Abs(g-w) <= 1e-5) {
+				t.Errorf("%s: %s is %v, in float64 %v", name, figure, g, w)
+			}
+		}
+	}
+	if rel := float64(reports["other m/q4"].Metrics[metric.LogitErrorRel].Value); !(rel <= 1e-5) {
+		t.Errorf("torch against mlx: %v", rel)
+	}
+	if rel := float64(reports["half m/f"].Metrics[metric.LogitErrorRel].Value); !(rel > 1e-5 && rel < 0.1) {
+		t.Errorf("bfloat16 against float32: %v", rel)
+	}
+}
