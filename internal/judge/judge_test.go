@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,4 +185,47 @@ func FuzzAccepted(f *testing.F) {
 			t.Errorf("%d lines, then %v", len(file.lines), err)
 		}
 	})
+}
+
+// TestDocumentedDefaults: the table of docs/validation.md has the bounds that are judged by.
+func TestDocumentedDefaults(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/validation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for _, line := range strings.Split(string(doc), "\n") {
+		if cells := strings.Split(line, "|"); len(cells) > 4 {
+			rows[strings.TrimSpace(cells[1])] = strings.Join(cells[2:4], "|")
+		}
+	}
+	parity := func(compute string) *validate.Report {
+		return &validate.Report{Kind: spec.Parity, Target: validate.Side{Compute: compute}, Reference: validate.Side{Compute: "float32"}}
+	}
+	zero := metric.Value{}
+	for class, r := range map[string]*validate.Report{"parity, float32": parity("float32"), "parity, float16": parity("float16"), "parity, bfloat16": parity("bfloat16"),
+		"cast (bfloat16, float16)": fidelity(0, "", zero, zero), "8 bits": fidelity(8, "affine", zero, zero), "6 bits": fidelity(6, "affine", zero, zero), "5 bits": fidelity(5, "affine", zero, zero),
+		"4 bits": fidelity(4, "affine", zero, zero), "3 bits": fidelity(3, "affine", zero, zero), "mxfp8": fidelity(8, "mxfp8", zero, zero), "mxfp4, nvfp4": fidelity(4, "nvfp4", zero, zero)} {
+		row, ok := rows[class]
+		_, bounds := Defaults(r)
+		if !ok || len(bounds) == 0 {
+			t.Errorf("%s: row %q, %d bounds", class, row, len(bounds))
+		}
+		for _, b := range bounds {
+			for _, v := range []*float64{b.Warn, b.Limit} {
+				if v == nil {
+					continue
+				}
+				plain, percent := strconv.FormatFloat(*v, 'g', -1, 64), strconv.FormatFloat(100**v, 'g', 6, 64)+" %"
+				if short := strings.Replace(plain, "e-0", "e-", 1); !strings.Contains(row, plain) && !strings.Contains(row, percent) && !strings.Contains(row, short) && !strings.Contains(row, exponent(*v)) {
+					t.Errorf("%s: %s %v is not in the row %s", class, b.Metric, *v, row)
+				}
+			}
+		}
+	}
+}
+
+// exponent writes 0.0001 as 1e-4.
+func exponent(v float64) string {
+	return strings.Replace(strconv.FormatFloat(v, 'e', -1, 64), "e-0", "e-", 1)
 }
