@@ -50,6 +50,13 @@ func (s *Set) ID(name string) (string, error) {
 	return known.id, known.err
 }
 
+// Has reports whether a runtime is here. One that is here and broken is: what is wrong with it should be said, not passed over.
+func (s *Set) Has(name string) bool {
+	_, err := s.ID(name)
+	var missing *MissingError
+	return !errors.As(err, &missing)
+}
+
 // Resolve says which runtime a recipe's word stands for: auto is mlx where it is installed and has a GPU, else builtin.
 func (s *Set) Resolve(name string) string {
 	if name != "auto" {

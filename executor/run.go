@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -117,7 +118,12 @@ type MissingError struct {
 	Err   error
 }
 
-func (e *MissingError) Error() string { return e.Where + ": " + e.Step + ": " + e.Err.Error() }
+func (e *MissingError) Error() string {
+	if strings.HasPrefix(e.Where, "<") { // a recipe made in memory has no lines that a person could open
+		return e.Step + ": " + e.Err.Error()
+	}
+	return e.Where + ": " + e.Step + ": " + e.Err.Error()
+}
 
 // Unwrap gives the runtime's own error.
 func (e *MissingError) Unwrap() error { return e.Err }

@@ -92,7 +92,7 @@ func (c llamaValidateCmd) recipe(a *app, prompts []string) (*spec.Recipe, error)
 	reference := c.Reference
 	if reference == "auto" {
 		reference = ""
-		if _, err := a.runtimes.ID("torch"); err == nil {
+		if a.runtimes.Has("torch") {
 			reference = "torch"
 		} else if kind == spec.Fidelity {
 			reference = "builtin"

@@ -34,6 +34,7 @@ func (validateCmd) Help() string {
 
   mlxbuild validate                        all validations of mlxbuild.yaml
   mlxbuild validate 'smollm2/*'            those of some targets
+  mlxbuild validate validation=cost        one validation
   mlxbuild validate --layers smollm2/q4    and where the target parts from its reference
   mlxbuild validate --junit validation.xml --markdown "$GITHUB_STEP_SUMMARY"
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -105,6 +106,9 @@ func (l *listener) step(e executor.Event) {
 	l.leave(l.name(e.ID))
 }
 
+// noPlace is a line of a recipe made in memory, which nobody could open.
+var noPlace = regexp.MustCompile(` at ` + regexp.QuoteMeta(memoryRecipe) + `(:\d+)*`)
+
 // line tells what was made and why.
 func (l *listener) line(e executor.Event) {
 	s, t := l.graph.Steps[e.ID], l.app.term
@@ -119,7 +123,7 @@ func (l *listener) line(e executor.Event) {
 	}
 	text += "  " + t.Paint(term.Dim, seconds(e.Seconds))
 	if e.Reason != "" && s.Kind != "source" && e.Reason != "new" && e.State == executor.Done {
-		text += "  because " + e.Reason
+		text += "  because " + noPlace.ReplaceAllString(e.Reason, "")
 	}
 	t.Line("%s", text)
 	if l.forecasts != nil && l.forecasts[e.ID] != nil && e.State == executor.Done {

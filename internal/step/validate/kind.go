@@ -213,7 +213,7 @@ func (p *planning) otherImplementation(runtime string) string {
 	if runtime == "torch" {
 		return "builtin"
 	}
-	if _, err := p.Runtimes.ID("torch"); err == nil {
+	if p.Runtimes.Has("torch") {
 		return "torch"
 	}
 	return "builtin"
@@ -231,7 +231,7 @@ func (p *planning) add(s, ref subject) {
 	if source {
 		ins = append(ins, step.In{Role: "source", Artifact: p.b.Artifact(step.ModelArtifact(ref.model))})
 	}
-	labels := step.Labels{"kind": "validate"}
+	labels := step.Labels{"kind": "validate", "validation": p.v.Name}
 	for k, v := range s.labels {
 		labels[k] = v
 	}
