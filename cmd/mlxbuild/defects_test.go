@@ -83,8 +83,16 @@ var defects = []struct {
 }{
 	{"a permuted head", func(f folder) { f.edit("model.layers.1.self_attn.q_proj.weight", swapRows(0, 32, 32)) }, 2, "model.layers.1.self_attn.q_proj.weight"},
 	{"q and k exchanged", func(f folder) {
-		f.edit("model.layers.2.self_attn.k_proj.weight", swapRows(0, 32, 32))
-	}, 3, "model.layers.2.self_attn.k_proj.weight"},
+		var keys [][]float32
+		f.edit("model.layers.2.self_attn.k_proj.weight", func(w [][]float32) { keys = w })
+		f.edit("model.layers.2.self_attn.q_proj.weight", func(w [][]float32) {
+			for i := range keys { // as far as both have rows
+				keys[i], w[i] = w[i], keys[i]
+			}
+		})
+		f.edit("model.layers.2.self_attn.k_proj.weight", func(w [][]float32) { copy(w, keys) })
+	}, 3, "model.layers.2.self_attn."},
+	{"a permuted key head", func(f folder) { f.edit("model.layers.2.self_attn.k_proj.weight", swapRows(0, 32, 32)) }, 3, "model.layers.2.self_attn.k_proj.weight"},
 	{"rope_theta changed", func(f folder) { f.config.Set("rope_theta", jsonx.FloatNumber(20000)) }, 1, "rope.theta: 10000 -> 20000"},
 	{"rope scaled", func(f folder) {
 		o := jsonx.NewObject()
@@ -171,6 +179,37 @@ func TestDefectsAreFoundAndNamed(t *testing.T) {
 				t.Errorf("named are %q, want %q", named, d.place)
 			}
 		})
+	}
+}
+
+// TestMissingBias takes the biases out of a model that has them.
+func TestMissingBias(t *testing.T) {
+	t.Setenv("MLXBUILD_PYTHON", oracle.Python(t))
+	t.Setenv("MLXBUILD_CACHE", filepath.Join(t.TempDir(), "cache"))
+	good := t.TempDir()
+	copyTokenizer(t, oracle.TinyStories(t), good)
+	for seed := uint64(0); ; seed++ {
+		randomModel(t, good, oracle.TinyStories(t), seed)
+		if config, _ := backendtest.Read(t, good); config != nil {
+			if biased, _ := config.Bool("attention_bias"); biased {
+				break
+			}
+		}
+	}
+	dir := breakFolder(t, good, func(f folder) {
+		f.config.Set("attention_bias", false)
+		for name := range f.tensors {
+			if strings.HasSuffix(name, ".bias") {
+				delete(f.tensors, name)
+			}
+		}
+	})
+	code, stdout, stderr := mlxbuild(t, "llama", "validate", "--mlx-path", dir, "--hf-path", good, "-n", "4", "--layers", "--json")
+	if code != exitExpectation {
+		t.Fatalf("exit %d\n%s", code, stderr)
+	}
+	if got := layersOf(t, stdout); got.First != 1 || !strings.Contains(strings.Join(got.Settings, " "), "attention_bias: true -> false") {
+		t.Errorf("first %d, settings %v", got.First, got.Settings)
 	}
 }
 

@@ -199,3 +199,25 @@ func BenchmarkMul(b *testing.B) {
 		}
 	}
 }
+
+// TestRow64 decodes rows in float64: plain values exactly, quantized ones as scale*code + bias without rounding between, so within float32's rounding of the float32 rows.
+func TestRow64(t *testing.T) {
+	for _, kind := range kinds() {
+		r := rand.New(rand.NewPCG(5, 6))
+		m := randomMatrix(t, r, 4, 256, kind.Float, kind.Scheme)
+		want, got, s := make([]float32, m.Cols), make([]float64, m.Cols), NewScratch64(m.Cols)
+		for row := range m.Rows {
+			m.Row(want, row)
+			m.Row64(got, row, s)
+			var largest float64
+			for _, w := range want {
+				largest = max(largest, math.Abs(float64(w)))
+			}
+			for i, w := range want {
+				if off := math.Abs(got[i] - float64(w)); off > 1e-2*largest || kind.Scheme.Mode == "" && off != 0 {
+					t.Fatalf("%s: value %d of row %d is %v, %v in float32", kind.name(), i, row, got[i], w)
+				}
+			}
+		}
+	}
+}
