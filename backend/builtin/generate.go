@@ -43,10 +43,8 @@ func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.Gener
 	}
 	defer m.leave()
 	g := m.newGeneration(start, prompts, o, emit)
-	for i := range g.sequences {
-		if err := g.prefill(ctx, i); err != nil {
-			return nil, err
-		}
+	if err := g.prefill(ctx); err != nil {
+		return nil, err
 	}
 	for g.left() {
 		if err := ctx.Err(); err != nil {
@@ -88,18 +86,20 @@ func (m *model) newGeneration(start time.Time, prompts [][]int32, o backend.Gene
 	return g
 }
 
-// prefill reads a prompt and takes the first token.
-func (g *generation) prefill(ctx context.Context, i int) error {
-	s := g.sequences[i]
-	var hidden []float32
-	for s.read < len(s.prompt) {
-		var err error
-		if hidden, err = g.readBlock(ctx, s); err != nil {
-			return err
+// prefill reads the prompts and takes the first token of each, all at the end: texts that are made together begin together.
+func (g *generation) prefill(ctx context.Context) error {
+	last := make([]float32, 0, len(g.sequences)*g.info.HiddenSize)
+	for _, s := range g.sequences {
+		var hidden []float32
+		for s.read < len(s.prompt) {
+			var err error
+			if hidden, err = g.readBlock(ctx, s); err != nil {
+				return err
+			}
 		}
+		last = append(last, hidden[len(hidden)-g.info.HiddenSize:]...)
 	}
-	g.network.Logits(g.logits[:g.info.VocabSize], hidden[len(hidden)-g.info.HiddenSize:])
-	return g.take(i, g.logits[:g.info.VocabSize])
+	return g.takeAll(g.sequences, 0, last)
 }
 
 // left reports whether any text is not done.

@@ -108,10 +108,8 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	for _, temperature := range []float64{0, 0.7} {
 		o := backend.GenerateOptions{MaxTokens: 200, Temperature: temperature, TopP: 0.9, MinP: 0.05, IgnoreEOS: true}
 		g := m.newGeneration(time.Now(), [][]int32{{1, 2, 3}, {4}}, o, func(backend.Event) error { return nil })
-		for i := range g.sequences {
-			if err := g.prefill(t.Context(), i); err != nil {
-				t.Fatal(err)
-			}
+		if err := g.prefill(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		if n := testing.AllocsPerRun(100, func() {
 			if err := g.step(); err != nil {

@@ -105,11 +105,43 @@ class _Model:
             mx.eval([c.state for c in cache])
             ids = ids[:, step:]
             texts.call.check()
+        if texts.options["temperature"] == 0:
+            return self._greedy(texts, index, ids, cache)
         picked = texts.take(index, self._numpy(self.model(ids, cache=cache)[:, -1]))
         memory = {"prefill": max(mx.get_peak_memory(), self.memory["load"])}
         mx.reset_peak_memory()
         while any(not texts.finish[i] for i in index):
             picked = texts.take(index, self._numpy(self.model(mx.array(picked)[:, None], cache=cache)[:, -1]))
+        memory["decode"] = max(mx.get_peak_memory(), self.memory["load"])
+        return texts.answer(memory=memory)
+
+
+    def _greedy(self, texts, index, ids, cache):
+        """Goes on with the likeliest tokens. The next step is on its way while a token is looked at, as in mlx_lm's generate_step: a GPU that waits for Python between tokens is slower than anybody's."""
+        mx = self.mx
+
+        def step(ids):
+            logits = self.model(ids, cache=cache)[:, -1]
+            picked, finite = mx.argmax(logits, axis=-1), mx.isfinite(logits).all()
+            mx.async_eval(picked, finite)
+            return picked, finite
+
+        picked, finite = step(ids)
+        mx.eval(picked)
+        memory = {"prefill": max(mx.get_peak_memory(), self.memory["load"])}
+        mx.reset_peak_memory()
+        longest = 0
+        while True:
+            longest += 1
+            following = step(picked[:, None]) if longest < texts.options["max_tokens"] else None
+            tokens = picked.tolist()
+            if not finite.item():
+                raise Failure("not_finite", "a logit is NaN or infinite")
+            texts.call.check()
+            texts.note(index, tokens)
+            if not any(not texts.finish[i] for i in index):
+                break
+            picked, finite = following
         memory["decode"] = max(mx.get_peak_memory(), self.memory["load"])
         return texts.answer(memory=memory)
 
@@ -133,6 +165,10 @@ class _Runtime:
             device = {"kind": "gpu", "name": str(about.get("device_name", "gpu")), "memory_bytes": int(about.get("memory_size", 0) or about.get("total_memory", 0) or 0)}
         versions = {"python": platform.python_version(), "mlx": importlib.metadata.version("mlx"), "mlx-lm": mlx_lm.__version__, "transformers": transformers.__version__, "numpy": numpy.__version__}
         return {"runtime": "mlx", "versions": versions, "device": device, "tf32": False}
+
+    def use_threads(self, threads):
+        if threads:
+            raise Failure("unsupported", "MLX has no setting for the number of threads")
 
     def load(self, folder, compute):
         return _Model(self, folder, compute)

@@ -225,6 +225,10 @@ class _Runtime:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
         return {"runtime": "torch", "versions": versions, "device": device, "tf32": False}
 
+    def use_threads(self, threads):
+        if threads:
+            self.torch.set_num_threads(threads)
+
     def load(self, folder, compute):
         return _Model(self, folder, compute)
 

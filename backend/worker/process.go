@@ -31,7 +31,7 @@ type Limits struct {
 }
 
 // DefaultLimits are those of SPEC: importing PyTorch from a cold disk takes a minute, and it beats meanwhile.
-var DefaultLimits = Limits{Start: 3 * time.Minute, Silence: time.Minute, Term: 5 * time.Second, Kill: 10 * time.Second, Line: 1 << 20, Words: 64 << 10}
+var DefaultLimits = Limits{Start: 3 * time.Minute, Silence: time.Minute, Term: 5 * time.Second, Kill: 10 * time.Second, Line: 8 << 20, Words: 64 << 10}
 
 // Greeting is the first line of a worker.
 type Greeting struct {
@@ -124,15 +124,15 @@ type process struct {
 	nextID int
 }
 
-// start runs a script with an interpreter and waits for its greeting.
-func start(ctx context.Context, name, python, script string, limits Limits) (*process, error) {
+// start runs a script with an interpreter, or a program, and waits for its greeting.
+func start(ctx context.Context, c Config, python, script string) (*process, error) {
 	sweep()
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, limits: limits, dir: dir, lines: make(chan line, 64), words: &tail{max: limits.Words}, exited: make(chan struct{})}
-	if err := p.launch(python, script); err != nil {
+	p := &process{name: c.Name, limits: c.Limits, dir: dir, lines: make(chan line, 64), words: &tail{max: c.Limits.Words}, exited: make(chan struct{})}
+	if err := p.launch(c, python, script); err != nil {
 		os.RemoveAll(dir)
 		return nil, err
 	}
@@ -157,14 +157,18 @@ func sweep() {
 	}
 }
 
-func (p *process) launch(python, script string) error {
-	path := filepath.Join(p.dir, "worker.py")
-	if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
-		return err
+func (p *process) launch(c Config, python, script string) error {
+	argv := c.Program
+	if argv == nil {
+		path := filepath.Join(p.dir, "worker.py")
+		if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
+			return err
+		}
+		// -I: no PYTHON* variables, no user site, not the current folder. -u: what it says last is not lost.
+		argv = []string{python, "-I", "-u", path}
 	}
-	// -I: no PYTHON* variables, no user site, not the current folder. -u: what it says last is not lost.
-	p.cmd = exec.Command(python, "-I", "-u", path)
-	p.cmd.Env = environment()
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Env = append(environment(), c.Env...)
 	p.cmd.Dir = p.dir
 	p.cmd.Stderr = p.words
 	p.cmd.WaitDelay = time.Second // a grandchild may hold the pipes
@@ -181,7 +185,7 @@ func (p *process) launch(python, script string) error {
 	started := make(chan error)
 	go p.attend(stdout, out, started)
 	if err := <-started; err != nil {
-		return fmt.Errorf("%s cannot be started: %w", python, err)
+		return fmt.Errorf("%s cannot be started: %w", argv[0], err)
 	}
 	return nil
 }

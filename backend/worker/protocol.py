@@ -123,6 +123,7 @@ class Texts:
         self.call, self.context = call, context
         self.prompts = call["prompts"]
         self.options = call["options"]
+        self.quiet = self.options["quiet"]  # nobody listens: nothing is said while the clock runs
         self.stop = set(self.options["stop"])
         self.tokens = [[] for _ in self.prompts]
         self.ns = [[] for _ in self.prompts]
@@ -134,6 +135,11 @@ class Texts:
         """Takes the next token of texts index[i] from logits[i]; returns what was taken. Texts that are done take nothing."""
         self.call.check()
         picked = pick(logits, self.options, [self.generators[i] for i in index])
+        self.note(index, picked)
+        return picked
+
+    def note(self, index, picked):
+        """Notes the next token of texts index[i]: it is there now."""
         ns = time.perf_counter_ns() - self.start
         for i, token in zip(index, picked):
             if self.finish[i]:
@@ -144,8 +150,8 @@ class Texts:
                 self.finish[i] = "stop"
             elif len(self.tokens[i]) >= self.options["max_tokens"] or self.context and len(self.prompts[i]) + len(self.tokens[i]) >= self.context:
                 self.finish[i] = "length"
-            self.call.progress(s=i, t=token, ns=ns)
-        return picked
+            if not self.quiet:
+                self.call.progress(s=i, t=token, ns=ns)
 
     def left(self):
         return any(not f for f in self.finish)
@@ -157,6 +163,7 @@ class Texts:
 def _serve_one(runtime, models, call):
     op = call["op"]
     if op == "load":
+        runtime.use_threads(call["threads"])
         model = runtime.load(call["dir"], call["compute"])
         models[call["model"]] = model
         return model.info()

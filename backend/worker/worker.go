@@ -1,4 +1,4 @@
-// Package worker runs models in a Python process that speaks JSON lines: the Go half of the runtimes mlx and torch. The process decides nothing. It gets token ids, never text, and answers with
+// Package worker runs models in another process that speaks JSON lines: the Go half of the runtimes mlx and torch, whose other half is Python. The process decides nothing. It gets token ids, never text, and answers with
 // arrays in files; when it crashes, hangs or runs out of memory, that is an error with its last words, and the next load starts another.
 package worker
 
@@ -29,6 +29,10 @@ type Config struct {
 	Compute []backend.Compute
 	Find    Finder
 	Limits  Limits // zero: DefaultLimits
+
+	Program []string // instead of Script and Find: a program that speaks the protocol, and its arguments
+	Env     []string // for the worker, beside what all get
+	Threads int      // that models compute with; 0: as many as the runtime likes
 }
 
 // Runtime is a backend.Runtime whose models live in one worker process. The process is started when it is first needed, and shared.
@@ -54,6 +58,26 @@ func New(c Config) *Runtime {
 // Name of the runtime.
 func (r *Runtime) Name() string { return r.config.Name }
 
+// Alone is the same runtime in a worker of its own, with so many threads; 0: as many as it likes. It must be closed.
+func (r *Runtime) Alone(threads int) *Runtime {
+	c := r.config
+	c.Threads = threads
+	return New(c)
+}
+
+// PID of the worker; 0 when none runs.
+func (r *Runtime) PID() int {
+	if r.process == nil || r.process.dead() {
+		return 0
+	}
+	return r.process.cmd.Process.Pid
+}
+
+// Start the worker, if it does not run.
+func (r *Runtime) Start(ctx context.Context) error {
+	return r.do(ctx, func(*process) error { return nil })
+}
+
 // Script is what runs in the worker.
 func (r *Runtime) script() string { return protocol + "\n\n" + r.config.Script }
 
@@ -64,7 +88,7 @@ func (r *Runtime) ID(ctx context.Context) (string, error) {
 	if r.id != "" {
 		return r.id, nil
 	}
-	found, err := r.config.Find.find(r)
+	found, err := r.find()
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +134,7 @@ func (r *Runtime) Load(ctx context.Context, dir string, compute backend.Compute)
 	err = r.do(ctx, func(p *process) error {
 		r.handles++
 		m.process, m.handle = p, r.handles
-		return p.call(ctx, "load", map[string]any{"model": m.handle, "dir": dir, "compute": string(compute)}, nil, &m.loaded)
+		return p.call(ctx, "load", map[string]any{"model": m.handle, "dir": dir, "compute": string(compute), "threads": r.config.Threads}, nil, &m.loaded)
 	})
 	if err != nil {
 		return nil, inputError(err)
@@ -173,7 +197,7 @@ func (r *Runtime) Call(ctx context.Context, op string, request map[string]any, a
 
 // Greeting starts the worker, if need be, and returns what it said of itself, and where it was found.
 func (r *Runtime) Greeting(ctx context.Context) (Greeting, Found, error) {
-	found, err := r.config.Find.find(r)
+	found, err := r.find()
 	if err != nil {
 		return Greeting{}, found, err
 	}
@@ -194,7 +218,7 @@ func (r *Runtime) do(ctx context.Context, call func(p *process) error) error {
 		return err
 	}
 	defer r.leave()
-	found, err := r.config.Find.find(r)
+	found, err := r.find()
 	if err != nil {
 		return err
 	}
@@ -219,18 +243,30 @@ func (r *Runtime) enter(ctx context.Context) error {
 
 func (r *Runtime) leave() { <-r.busy }
 
+// find the interpreter; a program needs none.
+func (r *Runtime) find() (Found, error) {
+	if r.config.Program != nil {
+		return Found{Path: r.config.Program[0], How: "itself"}, nil
+	}
+	return r.config.Find.find(r)
+}
+
 // started is the living worker. One whose versions are not those that keys were made with is refused.
 func (r *Runtime) started(ctx context.Context, found Found) (*process, error) {
 	if r.process != nil && !r.process.dead() {
 		return r.process, nil
 	}
-	p, err := start(ctx, r.config.Name, found.Path, r.script(), r.config.Limits)
+	p, err := start(ctx, r.config, found.Path, r.script())
 	if err != nil {
 		var failed *Error
 		if errors.As(err, &failed) && failed.Class == "missing" {
 			return nil, found.lacks(r, failed.Message)
 		}
 		return nil, err
+	}
+	if r.config.Program != nil {
+		r.process = p
+		return p, nil
 	}
 	g, known := found.remembered(r)
 	found.remember(r, p.hello)

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
@@ -29,6 +30,12 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "fake-worker" {
 		fake(os.Args[2])
+		os.Exit(0)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		if err := Serve(context.Background(), os.Stdin, os.Stdout, builtin.New()); err != nil {
+			panic(err)
+		}
 		os.Exit(0)
 	}
 	if len(os.Args) > 2 && os.Args[1] == "parent" {
