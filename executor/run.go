@@ -279,19 +279,19 @@ func (r *run) seconds(id step.ID) float64 {
 
 // start announces the needed steps. Every announced step ends.
 func (r *run) start() {
-	n := 0
+	var needed []step.ID
 	for id, need := range r.needs {
 		if !need {
 			continue
 		}
-		n++
+		needed = append(needed, step.ID(id))
 		r.steps[id].State = Unneeded
 		r.set(step.ID(id), Want)
 		if r.waits[id] = r.unsettled(step.ID(id)); r.waits[id] == 0 {
 			r.set(step.ID(id), Ready)
 		}
 	}
-	r.o.Events(Event{Kind: RunStart, Steps: n})
+	r.o.Events(Event{Kind: RunStart, Needed: needed})
 }
 
 // unsettled counts the inputs of a step that this run makes or puts in place first.
@@ -411,7 +411,7 @@ func (r *run) end(id step.ID, out Outcome) {
 		out.Key = r.steps[id].Key
 	}
 	r.steps[id] = out
-	r.o.Events(Event{Kind: StepEvent, ID: id, State: out.State, Reason: out.Reason, Err: out.Err, Seconds: out.Seconds, Warnings: out.Warnings})
+	r.o.Events(Event{Kind: StepEvent, ID: id, State: out.State, Reason: out.Reason, Err: out.Err, Seconds: out.Seconds, Warnings: out.Warnings, Key: out.Key, Record: out.Record})
 	if out.State != Failed && out.State != Skipped {
 		return
 	}
@@ -425,8 +425,8 @@ func (r *run) end(id step.ID, out Outcome) {
 // Event is something that happened in a run.
 type Event struct {
 	Kind     EventKind
-	Steps    int     // RunStart: how many steps are to be made
-	ID       step.ID // the others
+	Needed   []step.ID // RunStart: the steps that are to be made
+	ID       step.ID   // the others
 	State    State
 	Reason   string
 	Err      error
@@ -435,6 +435,8 @@ type Event struct {
 	Message  string
 	Warnings []string
 	Time     time.Time
+	Key      cache.Digest  // StepEvent of a step that ended
+	Record   *cache.Record // of a result that is told and not kept
 }
 
 // EventKind of an Event.

@@ -448,7 +448,7 @@ func TestEventsAnnounceAndEnd(t *testing.T) {
 			t.Error(err)
 		}
 		if e.Kind == executor.RunStart {
-			b = []byte(fmt.Sprintf("start %d", e.Steps))
+			b = []byte(fmt.Sprintf("start %d", len(e.Needed)))
 		}
 		seen = append(seen, string(b))
 	}})

@@ -79,4 +79,6 @@ type Outcome struct {
 	Warnings []string
 	// WeightCopies counts weight files that were put in place as copies, because neither a reflink nor a hard link could be made.
 	WeightCopies int
+	// Record of a step whose result is told and not kept; nil for all others, whose record is in the cache under Key.
+	Record *cache.Record
 }

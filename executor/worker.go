@@ -73,9 +73,13 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 	}
 	out := Outcome{State: Done, Key: v.key, Reason: r.look.why(w.id, v)}
 	warn := func(sentence string) { out.Warnings = append(out.Warnings, sentence) }
-	rec, err := w.make(ctx, v, warn)
+	rec, volatile, err := w.make(ctx, v, warn)
 	if err != nil {
 		return out, err
+	}
+	if volatile {
+		out.Tree, out.Record = rec.Tree, rec
+		return out, nil
 	}
 	v.settled, v.tree, v.placed = true, rec.Tree, s.Folder == ""
 	placed, err := w.place(ctx, v, Done)
@@ -83,46 +87,49 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 	return placed, err
 }
 
-// make runs the action and stores what it made: outputs first, the record last.
-func (w worker) make(ctx context.Context, v sight, warn func(string)) (*cache.Record, error) {
+// make runs the action and stores what it made: outputs first, the record last. A result that another day may change is volatile: it is handed on and not stored.
+func (w worker) make(ctx context.Context, v sight, warn func(string)) (rec *cache.Record, volatile bool, err error) {
 	r, s, c := w.run, w.run.graph.Steps[w.id], w.run.o.Cache
 	if f := r.forecasts[w.id]; f != nil {
 		if err := c.Reserve(f.WriteBytes); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	stage, err := c.NewStage()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer stage.Remove()
 	started := time.Now()
 	env, err := w.env(stage, warn)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	res, err := s.Action.Run(ctx, env)
 	if err != nil {
-		return nil, c.Explain(s.Name, err)
+		return nil, false, c.Explain(s.Name, err)
 	}
-	rec := &cache.Record{Format: 1, Key: v.key, KeyText: v.text, Step: s.Name, Result: res.Value, Started: started.UTC(),
+	rec = &cache.Record{Format: 1, Key: v.key, KeyText: v.text, Step: s.Name, Result: res.Value, Started: started.UTC(),
 		Mlxbuild: r.o.Version, Machine: r.o.Machine}
 	for _, f := range res.Files {
 		r.lease.Add(f.Digest)
 		if err := c.AddFile(stage.Path(f.Path), f.Digest); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		rec.Outputs = append(rec.Outputs, cache.Output{Path: f.Path, Digest: f.Digest, Size: f.Size, Mode: 0o644})
 	}
 	sort.Slice(rec.Outputs, func(i, j int) bool { return rec.Outputs[i].Path < rec.Outputs[j].Path })
 	if rec.Tree, err = resultTree(res); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	rec.Seconds = time.Since(started).Seconds()
 	if f := r.forecasts[w.id]; f != nil {
 		rec.PeakMemoryBytes = f.PeakMemory
 	}
-	return rec, c.AddRecord(rec)
+	if res.Volatile {
+		return rec, true, nil
+	}
+	return rec, false, c.AddRecord(rec)
 }
 
 // resultTree is the digest that later steps take as input: of the lines `0644 size sha256 path`, sorted by path, without the files that only describe the

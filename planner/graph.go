@@ -57,7 +57,7 @@ func (g *Graph) Select(selectors []string) ([]step.ID, error) {
 		}
 		found := false
 		for id, s := range g.Steps {
-			if s.Source == nil && (step.Match(sel, s.Target, s.Labels) || step.Match(sel, s.Name, s.Labels)) {
+			if s.Source == nil && (s.Target != "" && step.Match(sel, s.Target, s.Labels) || step.Match(sel, s.Name, s.Labels)) && (!s.Auxiliary || sel == s.Name) {
 				picked[id], found = true, true
 			}
 		}
@@ -116,7 +116,14 @@ type builder struct {
 	names   map[string]step.ArtifactID
 	steps   map[string]step.ID // by name
 	folders map[string]step.ID // by output folder
+	others  map[string]other   // recipes at other revisions, by file and revision
 	diags   spec.Diags
+}
+
+// other is what a recipe at another revision builds, or why it builds nothing.
+type other struct {
+	buildDir string
+	targets  []step.Target
 }
 
 func (b *builder) Recipe() *spec.Recipe   { return b.recipe }
@@ -124,8 +131,19 @@ func (b *builder) Targets() []step.Target { return b.targets }
 
 func (b *builder) BuildDir() string { return BuildDir(b.recipe) }
 
+func (b *builder) At(revision string) (buildDir string, targets []step.Target, why string) {
+	o, ok := b.others[b.recipe.File+"\n"+revision]
+	if !ok {
+		return "", nil, revision + " has no " + filepath.Base(b.recipe.File)
+	}
+	return o.buildDir, o.targets, ""
+}
+
 // BuildDir is the folder that a recipe's outputs go to.
 func BuildDir(r *spec.Recipe) string {
+	if r.Build != "" {
+		return r.Build
+	}
 	dir, err := filepath.Abs(filepath.Join(r.Dir, "build"))
 	if err != nil { // the working directory is gone; paths stay relative
 		return filepath.Join(r.Dir, "build")
@@ -145,6 +163,9 @@ func (b *builder) Artifact(name string) step.ArtifactID {
 
 func (b *builder) Add(s step.Step) {
 	s.Recipe = b.recipe.File
+	if b.recipe.Revision != "" && s.Source == nil {
+		s.Name, s.Target, s.Labels, s.Auxiliary = s.Name+" at "+b.recipe.Revision, "", nil, true
+	}
 	if made := b.graph.Artifacts[s.Out].Maker; made != NoStep && b.sameWork(made, s) {
 		return // another recipe asked for the same
 	}

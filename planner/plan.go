@@ -8,15 +8,21 @@ import (
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
-// Plan makes the graph of one or more recipes: it calls each kind for the section it owns, in list order. It opens no model.
+// Plan makes the graph of one or more recipes: it calls each kind for the section it owns, in list order. It opens no model. A recipe at another revision stands before the one that it belongs to; what it makes
+// is auxiliary.
 func Plan(recipes []*spec.Recipe, kinds []step.Kind) (*Graph, spec.Diags) {
-	b := &builder{graph: &Graph{Recipes: recipes}, names: map[string]step.ArtifactID{}, folders: map[string]step.ID{}}
+	b := &builder{graph: &Graph{}, names: map[string]step.ArtifactID{}, folders: map[string]step.ID{}, others: map[string]other{}}
 	for _, r := range recipes {
 		b.recipe = r
 		var diags spec.Diags
 		b.targets, diags = targets(r)
 		b.diags = append(b.diags, diags...)
-		b.graph.Targets = append(b.graph.Targets, b.targets...)
+		if r.Revision != "" {
+			b.others[r.File+"\n"+r.Revision] = other{BuildDir(r), b.targets}
+		} else {
+			b.graph.Recipes = append(b.graph.Recipes, r)
+			b.graph.Targets = append(b.graph.Targets, b.targets...)
+		}
 		for _, k := range kinds {
 			b.diags = append(b.diags, k.Plan(b)...)
 		}

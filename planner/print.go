@@ -145,9 +145,28 @@ func (v View) total() string {
 		parts = append(parts, "peak memory "+Bytes(t.PeakMemory))
 	}
 	if t.Seconds > 0 {
-		parts = append(parts, fmt.Sprintf("about %.1f s (from %s)", t.Seconds, Count(v.Recorded, "recorded run", "recorded runs")))
+		parts = append(parts, "about "+duration(t.Seconds)+v.basis())
 	}
 	return strings.Join(parts, ", ")
+}
+
+// basis says what the predicted time comes from.
+func (v View) basis() string {
+	if v.Recorded == 0 {
+		return ""
+	}
+	return " (from " + Count(v.Recorded, "recorded run", "recorded runs") + ")"
+}
+
+// duration of a plan: nobody counts the seconds of minutes.
+func duration(seconds float64) string {
+	switch {
+	case seconds < 60:
+		return fmt.Sprintf("%.1f s", seconds)
+	case seconds < 5400:
+		return fmt.Sprintf("%.0f min", seconds/60)
+	}
+	return fmt.Sprintf("%.1f h", seconds/3600)
 }
 
 // stepJSON is one step of the JSON print. Field names are a contract with programs.

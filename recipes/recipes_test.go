@@ -15,9 +15,11 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/arch/llama"
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
+	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/step"
+	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
@@ -85,7 +87,8 @@ func plan(t *testing.T, file string) []byte {
 		_, err := os.Stat(snapshot)
 		return snapshot, err == nil
 	}}
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: runtimes}, validate.Kind{Runtimes: runtimes}})
+	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: runtimes}, validate.Kind{Runtimes: runtimes},
+		benchmark.Kind{Runtimes: runtimes, Machine: func() machine.Fingerprint { return machine.Fingerprint{Chip: "a chip"} }, Program: func() string { return "test" }}})
 	if diags != nil {
 		t.Fatal(diags)
 	}

@@ -4,7 +4,7 @@ package schemas
 import _ "embed"
 
 // Version of the schema and of the checks that belong to it; a recipe that passed an older one is checked again.
-const Version = "recipe.v1/2"
+const Version = "recipe.v1/3"
 
 //go:embed recipe.v1.json
 var recipe []byte

@@ -17,13 +17,15 @@ func (l *loader) decode(r *Recipe, root *node) {
 	l.generate(r, root.get("generate"))
 	l.corpora(r, root.get("corpora"))
 	l.validate(r, root.get("validate"))
+	l.benchmark(r, root.get("benchmark"))
+	l.report(r, root.get("report"))
 }
 
 // notYet refuses sections that the format has and this version does not carry out.
 func (l *loader) notYet(root *node) {
 	for _, f := range root.fields {
 		switch f.key {
-		case "benchmark", "report", "publish":
+		case "publish":
 			l.fail(f.pos, "take the section out; keys that begin with x- are not read, so x-"+f.key+" keeps it for later", "%s is not supported in this version", f.key)
 		}
 	}

@@ -34,6 +34,14 @@ var documented = []struct{ heading, after, schema string }{
 	{"## validate", "", "validate"},
 	{"## validate", "`reference`:", "reference"},
 	{"## validate", "A rule of", "expectation"},
+	{"## benchmark", "", "benchmark"},
+	{"## benchmark", "`matrix` has", "benchMatrix"},
+	{"## benchmark", "`warmup`:", "warmup"},
+	{"## benchmark", "`runs`:", "runs"},
+	{"## benchmark", "`cooldown`:", "cooldown"},
+	{"## benchmark", "`require`:", "require"},
+	{"## benchmark", "`gate`:", "gate"},
+	{"## benchmark", "A command:", "command"},
 }
 
 func TestDocsNameEveryKey(t *testing.T) {
@@ -131,7 +139,7 @@ func enumOf(p map[string]any) (out []string) {
 // What the loader asks for by name is what the schema knows in the sections that work in this version, so neither has a key that the other does not.
 func TestLoaderReadsEveryKey(t *testing.T) {
 	read := map[string]bool{}
-	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go"} {
+	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go", "benchmark.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +152,8 @@ func TestLoaderReadsEveryKey(t *testing.T) {
 		})
 	}
 	known := map[string]bool{}
-	for _, def := range []string{"", "modelObject", "quantization", "override", "convert", "matrix", "promptObject", "prompt", "generate", "corpus", "validate", "reference", "lower", "higher", "margin"} {
+	for _, def := range []string{"", "modelObject", "quantization", "override", "convert", "matrix", "promptObject", "prompt", "generate", "corpus", "validate", "reference", "lower", "higher", "margin",
+		"benchmark", "benchMatrix", "warmup", "runs", "cooldown", "require", "gate", "command"} {
 		var keys []string
 		for key := range schemaProperties(t, def) {
 			keys = append(keys, key)
@@ -167,7 +176,7 @@ func TestLoaderReadsEveryKey(t *testing.T) {
 func sources(t *testing.T) string {
 	t.Helper()
 	all := ""
-	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go"} {
+	for _, file := range []string{"decode.go", "quantization.go", "prompts.go", "load.go", "validate.go", "benchmark.go"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +210,7 @@ func TestSchemaKnowsEveryMetric(t *testing.T) {
 
 // Every YAML block of the documents is a recipe.
 func TestDocumentedRecipesLoad(t *testing.T) {
-	for _, file := range []string{"../docs/recipe.md", "../docs/validation.md", "../README.md"} {
+	for _, file := range []string{"../docs/recipe.md", "../docs/validation.md", "../docs/benchmarking.md", "../README.md"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -226,7 +235,7 @@ func TestDocumentedRecipesLoad(t *testing.T) {
 func TestSchemaIsStrict(t *testing.T) {
 	known := map[string]bool{}
 	for _, k := range strings.Fields("$schema $id $ref $defs title description type properties patternProperties propertyNames additionalProperties required items enum const pattern minimum maximum exclusiveMinimum " +
-		"minItems maxLength default examples if then else") {
+		"minItems minProperties maxLength default examples if then else") {
 		known[k] = true
 	}
 	var schema map[string]any

@@ -22,6 +22,12 @@ type Recipe struct {
 	Corpora       []Corpus
 	Generate      []Generate
 	Validations   []Validation
+	Benchmarks    []Benchmark
+	Report        []string // html, md, jsonl, csv, junit
+
+	// Of a recipe at another revision, whose targets others are compared with: where its outputs go, and the revision. Nothing of it is made unless it is needed.
+	Build    string
+	Revision string
 }
 
 // Model is a named source of weights.

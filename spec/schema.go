@@ -89,12 +89,12 @@ func (l *loader) sentence(top *jsonschema.Schema, root *node, e *jsonschema.Vali
 			l.fail(at.pos, requiredHint[key], "%s needs %s", name, key)
 		}
 	case "type":
-		l.fail(at.pos, typeHint(at, schema), "%s must be %s", name, typeWords(schema))
+		l.fail(at.pos, orElse(formHint(where), typeHint(at, schema)), "%s must be %s", name, typeWords(schema))
 	case "enum", "const":
 		l.enum(at, name, schema)
 	case "pattern":
 		l.fail(at.pos, patternHint(where, path), "%s: %q is not of the form that is expected", name, at.raw)
-	case "minItems":
+	case "minItems", "minProperties":
 		l.fail(at.pos, "", "%s must not be empty", name)
 	case "minimum", "maximum", "exclusiveMinimum", "maxLength":
 		l.fail(at.pos, "", "%s: %s", name, e.Message)
@@ -224,6 +224,24 @@ func patternHint(where string, path []string) string {
 		return "write 3, 0..1, -2.. (the last two) or 4..-3/3 (every third)"
 	case strings.HasSuffix(where, "shard_size"):
 		return "write a size with its unit: 5GiB, 500MB"
+	}
+	return formHint(where)
+}
+
+// formHint says how a value of a benchmark is written.
+func formHint(where string) string {
+	switch {
+	case !strings.HasPrefix(where, "benchmark."):
+	case strings.Contains(where, "shape"):
+		return "write 512+128: tokens of the prompt + tokens that are generated"
+	case strings.Contains(where, "runtime"):
+		return "write auto, builtin, mlx, torch or command:NAME"
+	case strings.Contains(where, "against"):
+		return "write git:main, or accepted"
+	case strings.HasSuffix(where, "timeout") || strings.HasSuffix(where, "cooldown.min"):
+		return "write 5s, 2m or 1h30m"
+	case strings.Contains(where, "_by.") || strings.Contains(where, "until"):
+		return "write a share: 3%"
 	}
 	return ""
 }

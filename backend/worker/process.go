@@ -77,6 +77,9 @@ type Error struct {
 	Words   string // the end of what it wrote to standard error
 }
 
+// ErrorClass is the class, for those that do not know this type.
+func (e *Error) ErrorClass() string { return e.Class }
+
 func (e *Error) Error() string {
 	text := fmt.Sprintf("the %s worker, at %s: %s", e.Runtime, e.Op, e.Message)
 	if words := lastLines(e.Words, 6); words != "" {

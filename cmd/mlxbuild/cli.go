@@ -24,25 +24,29 @@ type cli struct {
 	Quiet     bool   `help:"Say only what is wrong."`
 	Python    string `placeholder:"FILE" help:"Python with mlx-lm or PyTorch, for the runtimes mlx and torch (default: $MLXBUILD_PYTHON, an active virtual environment, or what mlxbuild runtime install made)."`
 
-	Build    buildCmd    `cmd:"" group:"Recipes" help:"Make what is out of date: models, then the text they write."`
-	Plan     planCmd     `cmd:"" group:"Recipes" help:"Show what build would do, and why."`
-	Check    checkCmd    `cmd:"" group:"Recipes" help:"Find every mistake in recipes and model folders."`
-	Explain  explainCmd  `cmd:"" group:"Recipes" help:"Show how a target is made, tensor by tensor, and why it is rebuilt."`
-	Validate validateCmd `cmd:"" group:"Recipes" help:"Say whether targets are right, and what quantization cost them."`
-	Accept   acceptCmd   `cmd:"" group:"Recipes" help:"Take the measured KL of targets as what later builds are held against."`
-	Show     showCmd     `cmd:"" group:"Recipes" help:"Show what was built: sizes and generated text."`
-	List     listCmd     `cmd:"" group:"Recipes" help:"List models and targets with their state."`
-	Init     initCmd     `cmd:"" group:"Recipes" help:"Write a first recipe."`
-	Convert  convertCmd  `cmd:"" group:"Models" help:"Convert one model without a recipe; a drop-in for mlx_lm.convert."`
-	Generate generateCmd `cmd:"" group:"Models" help:"Write text with a target or any MLX model folder."`
-	Verify   verifyCmd   `cmd:"" group:"Models" help:"Check a model folder against its manifest, index and config."`
-	Llama    llamaCmd    `cmd:"" group:"Models" help:"The commands of pytorch_to_mlx llama: convert, validate and list."`
+	Build     buildCmd     `cmd:"" group:"Recipes" help:"Make what is out of date: models, then the text they write."`
+	Plan      planCmd      `cmd:"" group:"Recipes" help:"Show what build would do, and why."`
+	Check     checkCmd     `cmd:"" group:"Recipes" help:"Find every mistake in recipes and model folders."`
+	Explain   explainCmd   `cmd:"" group:"Recipes" help:"Show how a target is made, tensor by tensor, and why it is rebuilt."`
+	Validate  validateCmd  `cmd:"" group:"Recipes" help:"Say whether targets are right, and what quantization cost them."`
+	Benchmark benchmarkCmd `cmd:"" group:"Recipes" help:"Time targets on runtimes, and hold them against a baseline."`
+	Report    reportCmd    `cmd:"" group:"Recipes" help:"Write what was built, validated and timed as one page."`
+	Accept    acceptCmd    `cmd:"" group:"Recipes" help:"Take measured figures as what later builds are held against."`
+	Show      showCmd      `cmd:"" group:"Recipes" help:"Show what was built: sizes and generated text."`
+	Diff      diffCmd      `cmd:"" group:"Recipes" help:"Compare two files of results."`
+	List      listCmd      `cmd:"" group:"Recipes" help:"List models and targets with their state."`
+	Init      initCmd      `cmd:"" group:"Recipes" help:"Write a first recipe."`
+	Convert   convertCmd   `cmd:"" group:"Models" help:"Convert one model without a recipe; a drop-in for mlx_lm.convert."`
+	Generate  generateCmd  `cmd:"" group:"Models" help:"Write text with a target or any MLX model folder."`
+	Verify    verifyCmd    `cmd:"" group:"Models" help:"Check a model folder against its manifest, index and config."`
+	Llama     llamaCmd     `cmd:"" group:"Models" help:"The commands of pytorch_to_mlx llama: convert, validate, benchmark and list."`
 
 	Runtime    runtimeCmd    `cmd:"" group:"Housekeeping" help:"Look after what runs models: list, install."`
 	Cache      cacheCmd      `cmd:"" group:"Housekeeping" help:"Look after the cache: stats, gc, verify, repair."`
 	Schema     schemaCmd     `cmd:"" group:"Housekeeping" help:"Print the JSON Schema of recipes, for editors."`
 	Completion completionCmd `cmd:"" group:"Housekeeping" help:"Print completions for bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" group:"Housekeeping" help:"Print version and platform."`
+	Worker     workerCmd     `cmd:"" hidden:"" help:"Serve a runtime over standard input and output."`
 }
 
 const description = `mlxbuild is make for MLX language models. A recipe (YAML) says which models to take, how to quantize them and what to try them on; mlxbuild makes
@@ -67,6 +71,8 @@ type app struct {
 	github bool
 
 	runtimes *backend.Set
+	quick    bool // benchmarks: three runs, no verdict
+	commands bool // benchmarks may run programs that a recipe names
 }
 
 // exitPanic carries the exit code out of kong's --help.

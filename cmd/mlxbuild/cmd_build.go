@@ -18,6 +18,8 @@ type buildCmd struct {
 	KeepGoing bool     `short:"k" help:"After a failure go on with what does not need it."`
 	Jobs      int      `short:"j" default:"2" placeholder:"N" help:"Steps that run together; each uses every core (default 2)."`
 	Force     bool     `help:"Replace output folders that mlxbuild did not make."`
+	Quick     bool     `help:"Benchmarks: three runs, no verdict."`
+	Commands  bool     `name:"allow-commands" help:"Benchmarks may run the programs that the recipe names."`
 }
 
 // Help is shown by --help.
@@ -38,6 +40,7 @@ func (b buildCmd) Run(a *app) error {
 	if b.DryRun {
 		return planCmd{Args: b.Args}.Run(a)
 	}
+	a.quick, a.commands = b.Quick, b.Commands
 	p, err := a.open(b.Args)
 	if err != nil {
 		return err
@@ -50,13 +53,21 @@ func (b buildCmd) Run(a *app) error {
 	if err := a.collect(p, outcomes); err != nil {
 		return err
 	}
-	return a.collectValidations(p, outcomes)
+	validated := a.collectValidations(p, outcomes)
+	timed := a.collectBenchmarks(p, outcomes)
+	if err := a.writeReports(p, outcomes); err != nil {
+		return err
+	}
+	if worst(exitCode(validated), exitCode(timed)) == exitCode(timed) && timed != nil {
+		return timed
+	}
+	return validated
 }
 
 // build runs what was asked for and tells about it.
 func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) {
 	started := time.Now()
-	l := newListener(a, p.graph)
+	l := newListener(a, p)
 	o.Cache, o.Version, o.Machine = p.cache, version(), machine()
 	o.Memory = availableMemory()
 	o.Events, o.Prepared = l.event, l.prepared

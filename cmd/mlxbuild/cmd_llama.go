@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"sort"
 
 	"github.com/mlxbuild/mlxbuild/internal/arch/all"
@@ -9,9 +11,10 @@ import (
 
 // llamaCmd keeps the commands of the Python program pytorch_to_mlx.
 type llamaCmd struct {
-	Convert  llamaConvertCmd  `cmd:"" help:"Convert a Hugging Face LLaMA model to MLX."`
-	Validate llamaValidateCmd `cmd:"" help:"Compare a converted model with PyTorch on prompts."`
-	List     llamaListCmd     `cmd:"" help:"List the LLaMA-family models that are supported."`
+	Convert   llamaConvertCmd   `cmd:"" help:"Convert a Hugging Face LLaMA model to MLX."`
+	Validate  llamaValidateCmd  `cmd:"" help:"Compare a converted model with PyTorch on prompts."`
+	Benchmark llamaBenchmarkCmd `cmd:"" help:"Time a converted model against PyTorch."`
+	List      llamaListCmd      `cmd:"" help:"List the LLaMA-family models that are supported."`
 }
 
 type llamaConvertCmd struct {
@@ -29,6 +32,19 @@ func (llamaConvertCmd) Help() string {
 
 func (c llamaConvertCmd) Run(a *app) error {
 	return a.convert(conversion{command: "llama convert", hfPath: c.HFPath, out: c.MLXPath, quantize: c.Quantize, convertFlags: c.convertFlags})
+}
+
+// needModels says early that a folder is none of a model's; "" names none.
+func needModels(mlx, hf string) error {
+	for _, f := range []struct{ flag, dir string }{{"--mlx-path", mlx}, {"--hf-path", hf}} {
+		if f.dir == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(f.dir, "config.json")); err != nil {
+			return &fault{code: exitBadInput, msg: fmt.Sprintf("%s %s is not a model folder: it has no config.json", f.flag, f.dir), hints: []string{"mlxbuild llama convert --hf-path DIR --output DIR makes an MLX folder"}}
+		}
+	}
+	return nil
 }
 
 type llamaListCmd struct{}

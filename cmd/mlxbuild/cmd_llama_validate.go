@@ -25,7 +25,8 @@ type llamaValidateCmd struct {
 func (llamaValidateCmd) Help() string {
 	return `Compares a converted model with PyTorch on prompts: the largest error of any logit, the tokens that would be chosen otherwise, and both texts where they part.
 
-  mlxbuild llama validate --mlx-path smollm2-4bit --hf-path models/SmolLM2-135M-Instruct --prompts "The quick brown fox" "In a galaxy far far away"
+  mlxbuild llama validate --mlx-path smollm2-4bit --hf-path models/SmolLM2-135M-Instruct \
+    --prompts "The quick brown fox" "In a galaxy far far away"
 
 An MLX folder that is not quantized must agree with PyTorch to 1e-4 (warning: 1e-5), relative to the largest logit. A quantized one has other weights: it is judged by the KL divergence from
 the original, by what its precision usually costs.
@@ -51,6 +52,9 @@ func (c llamaValidateCmd) Run(a *app) error {
 	}
 	if c.MaxTokens < 1 {
 		return &fault{code: exitUsage, msg: "--max-tokens must be at least 1"}
+	}
+	if err := needModels(c.MLXPath, c.HFPath); err != nil {
+		return err
 	}
 	recipe, err := c.recipe(a, prompts)
 	if err != nil {

@@ -68,7 +68,7 @@ func (p *project) view() (planner.View, error) {
 	v := planner.View{Graph: p.graph, Steps: p.graph.Closure(p.want), Forecasts: forecasts, Standings: executor.Examine(p.graph, p.want, p.cache)}
 	h := readHistory(p.cache)
 	for id := range v.Standings {
-		v.Standings[id].Seconds, _ = h.predict(p.graph.Steps[id].Kind, forecasts[id])
+		v.Standings[id].Seconds, _ = h.predict(p.graph.Steps[id], forecasts[id])
 	}
 	v.Recorded = h.runs
 	return v, nil
@@ -77,17 +77,22 @@ func (p *project) view() (planner.View, error) {
 // history predicts durations from recorded runs: bytes a second for each kind of step on this machine.
 type history struct {
 	seconds, bytes map[string]float64
+	cells          map[string]float64 // seconds of the last time a cell of a benchmark was measured, by the name of its step
 	runs           int
 }
 
 func readHistory(c *cache.Cache) history {
-	h := history{seconds: map[string]float64{}, bytes: map[string]float64{}}
+	h := history{seconds: map[string]float64{}, bytes: map[string]float64{}, cells: map[string]float64{}}
 	_ = c.Records(func(r *cache.Record) bool { // a cache that cannot be read predicts nothing
 		if r.Machine != machine() || r.Seconds <= 0 {
 			return true
 		}
 		kind, _, _ := strings.Cut(r.Step, " ")
 		h.runs++
+		if kind == "benchmark" {
+			h.cells[r.Step] = r.Seconds
+			return true
+		}
 		h.seconds[kind] += r.Seconds
 		for _, o := range r.Outputs {
 			h.bytes[kind] += float64(o.Size)
@@ -98,11 +103,18 @@ func readHistory(c *cache.Cache) history {
 	return h
 }
 
-func (h history) predict(kind string, f *step.Forecast) (float64, bool) {
-	if f == nil || h.bytes[kind] == 0 {
+func (h history) predict(s step.Step, f *step.Forecast) (float64, bool) {
+	switch {
+	case f == nil:
+		return 0, false
+	case h.cells[s.Name] > 0:
+		return h.cells[s.Name], true
+	case f.Seconds > 0:
+		return f.Seconds, true
+	case h.bytes[s.Kind] == 0:
 		return 0, false
 	}
-	return h.seconds[kind] / h.bytes[kind] * float64(f.WriteBytes+1), true
+	return h.seconds[s.Kind] / h.bytes[s.Kind] * float64(f.WriteBytes+1), true
 }
 
 type checkCmd struct {

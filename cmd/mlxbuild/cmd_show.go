@@ -109,7 +109,9 @@ type showCmd struct {
 }
 
 func (showCmd) Help() string {
-	return `The targets in build/ with their size and bits per weight, the text they wrote (| marks where the prompt ends), and how validations went. It shows what was built last and makes nothing.`
+	return `mlxbuild show results.jsonl shows a file of results without any recipe or model.
+
+The targets in build/ with their size and bits per weight, the text they wrote (| marks where the prompt ends), and how validations went. It shows what was built last and makes nothing.`
 }
 
 // shownTarget is a built target.
@@ -122,6 +124,13 @@ type shownTarget struct {
 }
 
 func (c showCmd) Run(a *app) error {
+	if len(c.Args) == 1 && strings.HasSuffix(c.Args[0], ".jsonl") {
+		lines, err := a.results(c.Args[0])
+		if err != nil {
+			return err
+		}
+		return a.showResults(nil, lines)
+	}
 	p, err := a.open(c.Args)
 	if err != nil {
 		return err
@@ -145,16 +154,21 @@ func (c showCmd) Run(a *app) error {
 			}
 		}
 		for _, l := range read[file] {
-			if s.Name == l.Kind+" "+l.Name+" "+l.Target {
+			if s.Name == l.Step() {
 				lines = append(lines, l)
 			}
 		}
 	}
+	if !a.json && len(targets)+len(lines) == 0 {
+		return &fault{code: exitFailed, msg: "nothing of this has been built yet", hints: []string{"mlxbuild build makes it"}}
+	}
+	return a.showResults(targets, lines)
+}
+
+// showResults prints built targets and results, as they were judged when they were written.
+func (a *app) showResults(targets []shownTarget, lines []result.Line) error {
 	if a.json {
 		return printJSON(a.stdout, map[string]any{"version": 1, "targets": targets, "results": lines})
-	}
-	if len(targets)+len(lines) == 0 {
-		return &fault{code: exitFailed, msg: "nothing of this has been built yet", hints: []string{"mlxbuild build makes it"}}
 	}
 	rows := [][]string{{"TARGET", "SIZE", "BITS/WEIGHT", "FOLDER"}}
 	for _, t := range targets {
@@ -171,6 +185,10 @@ func (c showCmd) Run(a *app) error {
 	if validations := shownValidations(lines); len(validations) > 0 {
 		fmt.Fprintln(a.stdout)
 		a.printValidations(a.stdout, validations, false)
+	}
+	if cells := shownCells(lines); len(cells) > 0 {
+		fmt.Fprintln(a.stdout)
+		a.printCells(a.stdout, cells)
 	}
 	return nil
 }

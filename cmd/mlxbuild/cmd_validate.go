@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/mlxbuild/mlxbuild/executor"
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
@@ -55,11 +56,11 @@ func (c validateCmd) Run(a *app) error {
 	return a.validate(p, executor.Options{Jobs: c.Jobs, KeepGoing: c.KeepGoing}, c.validateFlags, false)
 }
 
-// onlyKind leaves the steps of one kind wanted.
-func (p *project) onlyKind(kind string) {
+// onlyKind leaves the steps of some kinds wanted.
+func (p *project) onlyKind(kinds ...string) {
 	var want []step.ID
 	for _, id := range p.want {
-		if p.graph.Steps[id].Kind == kind {
+		if slices.Contains(kinds, p.graph.Steps[id].Kind) {
 			want = append(want, id)
 		}
 	}
@@ -122,7 +123,7 @@ func (f validateFlags) write(validations []report.Validation) error {
 	for _, out := range []struct {
 		path  string
 		write func([]report.Validation) ([]byte, error)
-	}{{f.JUnit, report.JUnit}, {f.JSONL, report.JSONLines}} {
+	}{{f.JUnit, func(v []report.Validation) ([]byte, error) { return report.JUnit(v, nil) }}, {f.JSONL, report.JSONLines}} {
 		if out.path == "" {
 			continue
 		}
@@ -160,13 +161,19 @@ type acceptCmd struct {
 }
 
 func (acceptCmd) Help() string {
-	return `Writes the measured kld_mean of targets to ` + judge.AcceptedName + ` beside the recipe: a file to commit. Rules with kld_vs_accepted compare with it:
+	return `Writes the measured kld_mean of targets, and the figures of benchmarks, to ` + judge.AcceptedName + ` beside the recipe: a file to commit. Rules with kld_vs_accepted, and gates with
+against: accepted, compare with it:
 
   expect:
     - for: {}
       kld_vs_accepted: {max: +10%}
 
-What is out of date is run first.`
+  gate: {against: accepted}
+
+Timings are accepted beside those of earlier sessions on the same machine, the last 20 of them. What is out of date is run first.
+
+  mlxbuild accept                    everything
+  mlxbuild accept kind=benchmark     timings only`
 }
 
 func (c acceptCmd) Run(a *app) error {
@@ -175,7 +182,7 @@ func (c acceptCmd) Run(a *app) error {
 		return err
 	}
 	defer p.cache.Close()
-	p.onlyKind("validate")
+	p.onlyKind("validate", "benchmark")
 	outcomes, err := a.buildWanted(p, executor.Options{Jobs: 2})
 	if err != nil {
 		return err
@@ -184,7 +191,10 @@ func (c acceptCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	n := 0
+	n, err := a.acceptCells(p, outcomes)
+	if err != nil {
+		return err
+	}
 	for _, v := range validations {
 		if v.Report.Kind != "fidelity" {
 			continue
@@ -198,7 +208,7 @@ func (c acceptCmd) Run(a *app) error {
 		n++
 	}
 	if n == 0 {
-		return &fault{code: exitUsage, msg: "there is nothing to accept: only validations of kind fidelity measure KL"}
+		return &fault{code: exitUsage, msg: "there is nothing to accept: validations of kind fidelity measure KL, and benchmarks time"}
 	}
 	return nil
 }

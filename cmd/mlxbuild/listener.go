@@ -25,10 +25,15 @@ type listener struct {
 	done      map[step.ID]int64
 	running   []string
 	opened    bool
+
+	project  *project
+	cells    []step.ID // cells of benchmarks that this run measures
+	measured int
+	left     map[step.ID]float64 // seconds that cells will take, by guess
 }
 
-func newListener(a *app, g *planner.Graph) *listener {
-	return &listener{app: a, graph: g, told: map[string]bool{}, done: map[step.ID]int64{}}
+func newListener(a *app, p *project) *listener {
+	return &listener{app: a, project: p, graph: p.graph, told: map[string]bool{}, done: map[step.ID]int64{}, left: map[step.ID]float64{}}
 }
 
 // prepared keeps the forecasts and judges what only all of them together show.
@@ -52,10 +57,15 @@ func (l *listener) event(e executor.Event) {
 	}
 	switch e.Kind {
 	case executor.RunStart:
+		l.count(e.Needed)
 		l.start()
 	case executor.Progress:
 		l.app.term.Add(e.Bytes)
 	case executor.Status:
+		if l.graph.Steps[e.ID].Kind == "benchmark" {
+			l.app.term.Status(l.cellStatus(e.ID, e.Message))
+			return
+		}
 		l.app.term.Describe(l.name(e.ID) + ", " + e.Message)
 	case executor.Message:
 		l.app.term.Line("%s: %s", l.name(e.ID), e.Message)
@@ -88,6 +98,10 @@ func (l *listener) step(e executor.Event) {
 	switch e.State {
 	case executor.Running:
 		l.running = append(l.running, l.name(e.ID))
+		if l.graph.Steps[e.ID].Kind == "benchmark" {
+			t.Status(l.cellStatus(e.ID, "starting"))
+			return
+		}
 		t.Describe(l.running[0])
 		return
 	case executor.Failed:
@@ -112,6 +126,10 @@ var noPlace = regexp.MustCompile(` at ` + regexp.QuoteMeta(memoryRecipe) + `(:\d
 // line tells what was made and why.
 func (l *listener) line(e executor.Event) {
 	s, t := l.graph.Steps[e.ID], l.app.term
+	if s.Kind == "benchmark" {
+		l.cellLine(e)
+		return
+	}
 	verb := map[string]string{"source": "hashed", "convert": "converted", "generate": "generated", "tokens": "tokenized", "reference": "computed", "validate": "validated"}[s.Kind]
 	if e.State == executor.Restored {
 		verb = "restored"
@@ -234,7 +252,7 @@ func (l *listener) json(e executor.Event) {
 	}
 	switch e.Kind {
 	case executor.RunStart:
-		j.Event, j.Steps = "run_start", e.Steps
+		j.Event, j.Steps = "run_start", len(e.Needed)
 	case executor.StepEvent:
 		j.Event, j.State = "step", e.State.String()
 		if e.Err != nil {

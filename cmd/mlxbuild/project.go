@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	machinery "github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/step"
+	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/internal/step/generate"
@@ -31,9 +34,13 @@ type project struct {
 }
 
 // kinds is the list of step kinds, in pipeline order.
-func (a *app) kinds() []step.Kind {
+func (a *app) kinds(c *cache.Cache) []step.Kind {
 	sources := fetch.Kind{}
-	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}}
+	timing := benchmark.Kind{Runtimes: a.runtimes, Alone: a.alone, Machine: sync.OnceValue(machinery.Read), Program: identity(c), Quick: a.quick}
+	if a.commands {
+		timing.Run = runCommand
+	}
+	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}, timing}
 }
 
 // open loads and plans recipes. args are existing .yaml files, which are recipes, and selectors.
@@ -51,12 +58,15 @@ func (a *app) open(args []string) (*project, error) {
 	if err != nil {
 		return nil, p.fail(err)
 	}
+	if recipes, err = a.withBaselines(recipes); err != nil {
+		return nil, p.fail(err)
+	}
 	return p, a.plan(p, recipes, selectors)
 }
 
 func (a *app) plan(p *project, recipes []*spec.Recipe, selectors []string) (err error) {
 	var diags spec.Diags
-	if p.graph, diags = planner.Plan(recipes, a.kinds()); diags != nil {
+	if p.graph, diags = planner.Plan(recipes, a.kinds(p.cache)); diags != nil {
 		return p.fail(diags)
 	}
 	if p.want, err = p.graph.Select(selectors); err != nil {

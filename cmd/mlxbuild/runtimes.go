@@ -1,8 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
@@ -10,6 +17,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend/torch"
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/validate"
 )
@@ -21,6 +29,77 @@ func (a *app) openRuntimes(python string) *backend.Set {
 		find.Dir = filepath.Join(dir, "runtimes")
 	}
 	return backend.NewSet(a.ctx, builtin.New(), mlx.New(find), torch.New(find))
+}
+
+// alone is a runtime in a process of its own, for timing it. The built-in one runs in this program, started again.
+func (a *app) alone(name string, threads int) benchmark.Alone {
+	if r, ok := a.runtimes.Find(name).(*worker.Runtime); ok {
+		return r.Alone(threads)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	c := worker.Config{Name: name, Program: []string{self, "worker", name}, Compute: []backend.Compute{backend.Float32, backend.Float64}}
+	if threads > 0 {
+		c.Env = []string{fmt.Sprintf("GOMAXPROCS=%d", threads)}
+	}
+	if v := os.Getenv("MLXBUILD_CPU"); v != "" {
+		c.Env = append(c.Env, "MLXBUILD_CPU="+v)
+	}
+	return worker.New(c)
+}
+
+type workerCmd struct {
+	Runtime string `arg:"" enum:"builtin" help:"The runtime to serve."`
+}
+
+func (c workerCmd) Run(a *app) error {
+	return worker.Serve(a.ctx, os.Stdin, a.stdout, a.runtimes.Find(c.Runtime))
+}
+
+// identity of this program, for keys of what it times: its version, or the digest of its file where it has none.
+func identity(c *cache.Cache) func() string {
+	return sync.OnceValue(func() string {
+		if v := version(); v != "devel" && !strings.Contains(v, "+") {
+			return v
+		}
+		path, err := os.Executable()
+		if err != nil {
+			return "devel"
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return "devel"
+		}
+		memo := cache.SumBytes(fmt.Appendf(nil, "program\n%s\n%d\n%d", path, info.Size(), info.ModTime().UnixNano()))
+		if d, ok := c.Memo(memo); ok {
+			return "devel " + d.Short()
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "devel"
+		}
+		d := cache.SumBytes(data)
+		c.SetMemo(memo, d)
+		return "devel " + d.Short()
+	})
+}
+
+// runCommand runs a program of the user's and returns its standard output.
+func runCommand(ctx context.Context, argv []string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var out, words bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &words
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		text := strings.TrimSpace(words.String())
+		return "", fmt.Errorf("%s: %w: %s", argv[0], err, strings.ToValidUTF8(text[max(0, len(text)-300):], ""))
+	}
+	return out.String(), nil
 }
 
 // openHead reads the output matrix of a folder.

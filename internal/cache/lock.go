@@ -19,6 +19,11 @@ func (c *Cache) Lock(ctx context.Context, key Digest, waiting func(holder string
 	return c.lockFile(ctx, filepath.Join(c.dir, "locks", key.String()+".lock"), waiting)
 }
 
+// LockDevice waits until no other run measures on this machine.
+func (c *Cache) LockDevice(ctx context.Context, waiting func(holder string)) (release func(), err error) {
+	return c.lockFile(ctx, filepath.Join(c.dir, "locks", "device.lock"), waiting)
+}
+
 func (c *Cache) lockFile(ctx context.Context, path string, waiting func(holder string)) (func(), error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, c.full(path, err)

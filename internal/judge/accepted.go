@@ -19,18 +19,22 @@ const AcceptedName = "mlxbuild.accepted.jsonl"
 // Acceptance is one accepted figure, one line of the file.
 type Acceptance struct {
 	Target     string        `json:"target"`
-	Validation string        `json:"validation"`
+	Validation string        `json:"validation,omitempty"`
+	Benchmark  string        `json:"benchmark,omitempty"`
+	Cell       string        `json:"cell,omitempty"` // of a benchmark: "builtin float32 b1 512+128"
 	Metric     string        `json:"metric"`
 	Value      metric.Number `json:"value"`
-	Machine    string        `json:"machine"` // any for the built-in runtime, whose results are the same everywhere; else os/arch
-	Tokens     string        `json:"tokens"`  // digest of the ids
+	Machine    string        `json:"machine"`          // any for the built-in runtime, whose results are the same everywhere; else os/arch; of a benchmark the machine's fingerprint
+	Tokens     string        `json:"tokens,omitempty"` // digest of the ids
 	Runtime    string        `json:"runtime"`
 	Compute    string        `json:"compute"`
+	// Values of a benchmark, each of another session, the last behind; Value is their median.
+	Values []metric.Number `json:"values,omitempty"`
 }
 
 // key is what must be equal for two figures to be compared.
 func (a Acceptance) key() string {
-	return a.Target + "\n" + a.Validation + "\n" + a.Metric + "\n" + a.Machine + "\n" + a.Tokens + "\n" + a.Runtime + "\n" + a.Compute
+	return a.Target + "\n" + a.Validation + "\n" + a.Benchmark + "\n" + a.Cell + "\n" + a.Metric + "\n" + a.Machine + "\n" + a.Tokens + "\n" + a.Runtime + "\n" + a.Compute
 }
 
 // on reports whether it would be of the same as other, were it on these tokens.

@@ -1,4 +1,4 @@
-// Package judge says whether the figures of a validation are good enough: recipe rules first, the defaults of the precision where no rule names a metric. Judging runs nothing, so a changed
+// Package judge says whether the figures of a validation or a benchmark are good enough: recipe rules first, the defaults of the precision where no rule names a metric. Judging runs nothing, so a changed
 // threshold is judged again in microseconds.
 package judge
 
@@ -24,7 +24,7 @@ const (
 	Failed    Verdict = "failed"
 )
 
-var order = map[Verdict]int{OK: 0, Warned: 1, Undecided: 2, Failed: 3}
+var order = map[Verdict]int{OK: 0, Warned: 1, Noisy: 2, Undecided: 3, Larger: 4, Slower: 5, Failed: 6, Error: 7}
 
 // Worst of two verdicts.
 func Worst(a, b Verdict) Verdict {

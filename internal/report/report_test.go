@@ -31,7 +31,7 @@ func TestMarkdown(t *testing.T) {
 }
 
 func TestJUnit(t *testing.T) {
-	data, err := JUnit(some())
+	data, err := JUnit(some(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

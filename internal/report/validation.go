@@ -283,9 +283,9 @@ type message struct {
 	Message string `xml:"message,attr"`
 }
 
-// JUnit is what CI systems show as tests: a suite for each validation, a case for each check. What is undecided counts as skipped.
-func JUnit(all []Validation) ([]byte, error) {
-	var out suites
+// JUnit is what CI systems show as tests: a suite for each validation and each cell of a benchmark, a case for each check. What is undecided or noisy counts as skipped.
+func JUnit(all []Validation, cells []Bench) ([]byte, error) {
+	out := suites{Suites: cellSuites(cells)}
 	for _, v := range all {
 		s := suite{Name: v.Name + " " + v.Target, Tests: len(v.Checks)}
 		for _, c := range v.Checks {

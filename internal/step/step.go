@@ -7,6 +7,7 @@ package step
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/spec"
@@ -90,8 +91,9 @@ type Forecast struct {
 	ReadBytes  int64
 	WriteBytes int64
 	PeakMemory int64
-	After      string // set when nothing can be said yet: "after fetch"
-	Missing    error  // a runtime or tool that the step needs and that is not here
+	Seconds    float64 // that it will take, where bytes do not say; 0 when unknown
+	After      string  // set when nothing can be said yet: "after fetch"
+	Missing    error   // a runtime or tool that the step needs and that is not here
 	Rules      []RuleUse
 }
 
@@ -131,6 +133,8 @@ type File struct {
 type Result struct {
 	Files []File
 	Value json.RawMessage // the record artifact of steps that make no files
+	// Volatile results may be others tomorrow (a timing that ran out of memory): they are told and not kept, so that the next run tries again. Only for steps that make no files and that no step needs.
+	Volatile bool
 }
 
 // Kind plans the steps of one recipe section. It only adds steps; it cannot see the graph.
@@ -146,6 +150,8 @@ type Builder interface {
 	BuildDir() string
 	// Targets are the cells of the convert matrix.
 	Targets() []Target
+	// At is the folder for the outputs, and the targets, of this recipe at another revision; why says why there are none.
+	At(revision string) (buildDir string, targets []Target, why string)
 	// Artifact finds or declares an artifact.
 	Artifact(name string) ArtifactID
 	Add(Step)
@@ -156,3 +162,8 @@ func ModelArtifact(m spec.Model) string {
 	return "source " + m.Source.Kind + ":" + m.Source.Path + m.Source.Ref + "@" + m.Revision
 }
 func TargetArtifact(buildDir, target string) string { return "target " + target + " in " + buildDir }
+
+// TargetDir is the folder of a target's outputs.
+func TargetDir(buildDir, target string) string {
+	return filepath.Join(buildDir, filepath.FromSlash(target))
+}

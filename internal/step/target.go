@@ -33,7 +33,7 @@ func (t Target) Labels() Labels {
 }
 
 // LabelNames are the keys that a selector may use.
-var LabelNames = []string{"kind", "target", "model", "quantization", "dtype", "mode", "bits", "group_size", "preset", "quantize", "dequantize", "validation"}
+var LabelNames = []string{"kind", "target", "model", "quantization", "dtype", "mode", "bits", "group_size", "preset", "quantize", "dequantize", "validation", "benchmark", "runtime", "compute", "batch", "shape", "threads"}
 
 // Match reports whether a selector picks something with this name and these labels. A selector is a glob over the name ("smollm2/*"), or
 // "key=value[,key=value]", where each value is a glob and all must hold.

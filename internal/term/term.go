@@ -18,12 +18,13 @@ import (
 
 // Term writes lines to the diagnostic stream, and a bar below them on a terminal.
 type Term struct {
-	mu    sync.Mutex
-	w     io.Writer
-	bar   *progressbar.ProgressBar
-	live  bool
-	color bool
-	width int
+	mu     sync.Mutex
+	w      io.Writer
+	bar    *progressbar.ProgressBar
+	status string // the line that Status shows
+	live   bool
+	color  bool
+	width  int
 }
 
 // New decides once what the stream is. A bar is drawn only on a terminal that is not dumb, outside CI.
@@ -48,13 +49,52 @@ func (t *Term) Live() bool { return t.live }
 func (t *Term) Line(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	shown := t.status
+	t.hide()
 	if t.bar != nil {
 		_ = t.bar.Clear()
 	}
 	fmt.Fprintln(t.w, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
-	if t.bar != nil {
+	switch {
+	case shown != "":
+		t.show(shown)
+	case t.bar != nil:
 		_ = t.bar.RenderBlank()
 	}
+}
+
+// Status shows one line in place of the bar, for work that no bar can measure, until something else is shown.
+func (t *Term) Status(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.live {
+		return
+	}
+	if t.bar != nil {
+		_ = t.bar.Clear()
+	}
+	t.hide()
+	t.show(what)
+}
+
+func (t *Term) show(what string) {
+	t.status = what
+	fmt.Fprint(t.w, cut(Clean(what), t.width-1))
+}
+
+// hide takes the status line away.
+func (t *Term) hide() {
+	if t.status != "" {
+		fmt.Fprint(t.w, "\r\x1b[K")
+		t.status = ""
+	}
+}
+
+func cut(s string, room int) string {
+	if r := []rune(s); len(r) > room {
+		return string(r[:room-1]) + "…"
+	}
+	return s
 }
 
 // Start begins a bar of so many bytes; without a person looking it does nothing.
@@ -88,6 +128,7 @@ func (t *Term) Add(n int64) {
 func (t *Term) Describe(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.hide()
 	if t.bar != nil {
 		t.bar.Describe(t.fit(what))
 	}
@@ -97,6 +138,7 @@ func (t *Term) Describe(what string) {
 func (t *Term) Finish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.hide()
 	if t.bar != nil {
 		_ = t.bar.Finish()
 		_ = t.bar.Clear()
@@ -106,11 +148,7 @@ func (t *Term) Finish() {
 
 // fit cuts a name to what leaves room for the bar and takes control characters out of it.
 func (t *Term) fit(s string) string {
-	s = Clean(s)
-	if room := max(t.width-60, 12); len([]rune(s)) > room {
-		s = string([]rune(s)[:room-1]) + "…"
-	}
-	return s
+	return cut(Clean(s), max(t.width-60, 12))
 }
 
 // Clean replaces control characters, so that a name from outside cannot write to the terminal.

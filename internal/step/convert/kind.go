@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -52,7 +51,7 @@ func (k *Kind) Plan(b step.Builder) spec.Diags {
 			Ins:    []step.In{{Role: "source", Artifact: b.Artifact(step.ModelArtifact(t.Model))}},
 			Out:    b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID)),
 			Action: act,
-			Folder: filepath.Join(b.BuildDir(), filepath.FromSlash(t.ID)),
+			Folder: step.TargetDir(b.BuildDir(), t.ID),
 			Origin: map[string]string{"model": t.Model.Name, "source": t.Model.Source.Kind + ":" + t.Model.Source.Ref, "revision": t.Model.Revision}})
 	}
 	return nil

@@ -26,7 +26,7 @@ type Kind struct {
 // Name of the kind.
 func (Kind) Name() string { return "source" }
 
-// Plan adds the sources of all targets, and of folders that are validated as they are.
+// Plan adds the sources of all targets, and of folders that are validated or timed as they are.
 func (k Kind) Plan(b step.Builder) spec.Diags {
 	seen := map[string]bool{}
 	for _, t := range b.Targets() {
@@ -35,6 +35,13 @@ func (k Kind) Plan(b step.Builder) spec.Diags {
 	for _, v := range b.Recipe().Validations {
 		for _, m := range b.Recipe().Models {
 			if m.Name == v.Folder || m.Name == v.Reference.Folder {
+				k.add(b, m, seen)
+			}
+		}
+	}
+	for _, timed := range b.Recipe().Benchmarks {
+		for _, m := range b.Recipe().Models {
+			if timed.Folders { // such a recipe has no other models
 				k.add(b, m, seen)
 			}
 		}

@@ -22,6 +22,8 @@ type Tensors struct {
 	Compared int      `json:"compared"`
 	Odd      int      `json:"odd"`
 	Worst    []Tensor `json:"worst"` // those that stand out, then the next largest errors; at most 20
+	// Errors of all, by name.
+	Errors map[string]metric.Number `json:"errors,omitempty"`
 	// Failed says why nothing was compared.
 	Failed string `json:"failed,omitempty"`
 }
@@ -55,7 +57,10 @@ func roundingLimit(mode string, bits int) float64 {
 
 // Summarize orders tensors by what stands out.
 func Summarize(all []Tensor) *Tensors {
-	out := &Tensors{Compared: len(all), Worst: []Tensor{}}
+	out := &Tensors{Compared: len(all), Worst: []Tensor{}, Errors: map[string]metric.Number{}}
+	for _, t := range all {
+		out.Errors[t.Name] = t.Error
+	}
 	sorted := append([]Tensor{}, all...)
 	sort.SliceStable(sorted, func(i, j int) bool {
 		if sorted[i].Odd != sorted[j].Odd {
