@@ -63,7 +63,7 @@ var layers = []layer{
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
 
-	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/*", "it puts the program together"},
+	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
 	{"bench", "", "it measures the program from outside"},
 }
 

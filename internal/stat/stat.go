@@ -118,13 +118,22 @@ func Quantile(sorted []float64, q float64) float64 {
 // Paired is the ratio of a to b where a[i] and b[i] were measured one right after the other: the Hodges-Lehmann estimate of the log ratios with Wilcoxon's interval, both from the averages of all pairs of them
 // (Hollander, Wolfe, Chicken, Nonparametric Statistical Methods, 3.2 and 3.3). What changes slowly, such as heat, is in both sides of a pair and falls out; a few disturbed runs do not move it.
 func Paired(a, b []float64) Interval {
-	n := min(len(a), len(b))
+	ratios := make([]float64, min(len(a), len(b)))
+	for i := range ratios {
+		ratios[i] = a[i] / b[i]
+	}
+	return OfRatios(ratios)
+}
+
+// OfRatios is Paired for ratios that are known already.
+func OfRatios(ratios []float64) Interval {
+	n := len(ratios)
 	if n == 0 {
 		return Of(nil)
 	}
 	logs := make([]float64, n)
 	for i := range logs {
-		logs[i] = math.Log(a[i] / b[i])
+		logs[i] = math.Log(ratios[i])
 	}
 	averages := make([]float64, 0, n*(n+1)/2)
 	for i := range logs {

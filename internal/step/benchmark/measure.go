@@ -18,6 +18,7 @@ type measuring struct {
 	env    *step.Env
 	report *Report
 	taken  []*samples // of each side
+	ratios samples    // of the sides, by pairs of calls
 
 	loads []machine.Load
 	made  int  // tokens, while loads were noted
@@ -54,6 +55,7 @@ type rig interface {
 
 // measure runs the sides in turn until the figures are good enough, process by process.
 func (m *measuring) measure(ctx context.Context) error {
+	m.ratios.values = map[string][]float64{}
 	for range m.sides {
 		m.taken = append(m.taken, &samples{values: map[string][]float64{}})
 	}
@@ -191,13 +193,13 @@ func (m *measuring) warmUp(ctx context.Context, i int, r rig) error {
 		}
 		m.status("warming up %s", m.sides[i].runtime)
 		started := time.Now()
-		figures, err := m.run(ctx, []rig{r}, []int{i}, -1-n)
+		calls, err := m.run(ctx, []rig{r}, []int{i}, -1-n)
 		if err != nil {
 			return err
 		}
 		times = append(times, time.Since(started).Seconds())
 		if t := m.taken[i]; t.warmup == nil && n == 0 {
-			t.firstTTFT = figures[0][TTFT]
+			t.firstTTFT = calls[0][TTFT][0]
 		}
 	}
 	m.taken[i].warmup = append(m.taken[i].warmup, times...)
@@ -218,21 +220,25 @@ func (m *measuring) pair(ctx context.Context, rigs []rig) error {
 		return err
 	}
 	k := m.done()
-	found, err := m.run(ctx, rigs, []int{0, 1}, k)
+	values, err := m.run(ctx, rigs, []int{0, 1}, k)
 	if err != nil {
 		return err
 	}
-	for i, figures := range found {
+	for i, calls := range values {
+		figures := medians(calls)
 		figures[RequestTokS+number] = float64(k)
 		m.taken[i].add(figures)
+	}
+	if len(values) == 2 {
+		m.ratios.add(medians(divide(values[0], values[1])))
 	}
 	m.tell()
 	return nil
 }
 
 // run is one run of each side. Their calls take turns, A B B A. A call of a few milliseconds is at the mercy of whatever else happens in them, so calls are repeated until each side had a quarter of a second,
-// and the median of each figure is the run's: what comes and goes within a run is in both sides.
-func (m *measuring) run(ctx context.Context, rigs []rig, sides []int, number int) ([]map[string]float64, error) {
+// and the median of each figure is the run's. The ratio of a run is the median of the ratios of its pairs of calls: what comes and goes is in both calls of a pair. It returns the figures of every call, by side.
+func (m *measuring) run(ctx context.Context, rigs []rig, sides []int, number int) ([]map[string][]float64, error) {
 	values := make([]map[string][]float64, len(rigs))
 	for i := range values {
 		values[i] = map[string][]float64{}
@@ -252,14 +258,27 @@ func (m *measuring) run(ctx context.Context, rigs []rig, sides []int, number int
 			}
 		}
 	}
-	out := make([]map[string]float64, len(rigs))
-	for i := range out {
-		out[i] = map[string]float64{}
-		for name, v := range values[i] {
-			out[i][name] = stat.Median(v)
+	return values, nil
+}
+
+// medians of each figure over calls.
+func medians(calls map[string][]float64) map[string]float64 {
+	out := map[string]float64{}
+	for name, v := range calls {
+		out[name] = stat.Median(v)
+	}
+	return out
+}
+
+// divide the calls of one side by those of the other, pair by pair.
+func divide(a, b map[string][]float64) map[string][]float64 {
+	out := map[string][]float64{}
+	for name, x := range a {
+		for i, y := range b[name] {
+			out[name] = append(out[name], x[i]/y)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // coolDown rests before a run.
@@ -309,10 +328,8 @@ func (m *measuring) enough() bool {
 			continue
 		}
 		i := stat.Of(a)
-		if len(m.taken) == 2 {
-			if b := m.taken[1].values[name]; len(b) == len(a) {
-				i = stat.Paired(a, b)
-			}
+		if r := m.ratios.values[name]; len(m.taken) == 2 && len(r) > 0 {
+			i = stat.OfRatios(r)
 		}
 		if i.HalfWidth() > r.Until {
 			return false
@@ -370,7 +387,7 @@ func (m *measuring) finish(err error) {
 	r.Side = *sides[0]
 	if len(sides) == 2 {
 		r.Baseline = sides[1]
-		r.Ratios = ratios(m.taken[0], m.taken[1])
+		r.Ratios = m.compared()
 	}
 	r.Load = total(m.loads)
 	if len(m.loads) > 0 && r.Load.Joules > 0 && len(sides) == 1 {
@@ -401,15 +418,18 @@ func finite(f Figure) bool {
 	return !math.IsNaN(f.Value+f.Low+f.High) && !math.IsInf(f.Value+f.Low+f.High, 0)
 }
 
-// ratios of the metrics that both sides have, from pairs.
-func ratios(a, b *samples) map[string]Figure {
+// compared are the ratios of the metrics that both sides have: from pairs of calls, and of what is measured once for a process from pairs of these.
+func (m *measuring) compared() map[string]Figure {
 	out := map[string]Figure{}
 	for _, metric := range Table {
-		x, y := a.values[metric.Name], b.values[metric.Name]
-		if len(x) == 0 || len(x) != len(y) {
-			continue
+		r := m.ratios.values[metric.Name]
+		x, y := m.taken[0].values[metric.Name], m.taken[1].values[metric.Name]
+		if len(r) == 0 && len(x) == len(y) {
+			for i := range x {
+				r = append(r, x[i]/y[i])
+			}
 		}
-		if f := figureOf(stat.Paired(x, y)); finite(f) {
+		if f := figureOf(stat.OfRatios(r)); len(r) > 0 && finite(f) {
 			out[metric.Name] = f
 		}
 	}
