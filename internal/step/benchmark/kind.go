@@ -40,7 +40,7 @@ type Kind struct {
 	Quick bool // three runs, no gate
 	// State of the machine; nil: machine.Now.
 	State func() machine.State
-	// Shortest is how long a side runs at least in a run; 0: a quarter of a second.
+	// Shortest is how long a side runs at least in a run, twice that where two are compared; 0: a quarter of a second.
 	Shortest time.Duration
 }
 

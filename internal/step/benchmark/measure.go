@@ -198,20 +198,21 @@ func (m *measuring) warmUp(ctx context.Context, i int, r rig) error {
 			return err
 		}
 		times = append(times, time.Since(started).Seconds())
-		if t := m.taken[i]; t.warmup == nil && n == 0 {
-			t.firstTTFT = calls[0][TTFT][0]
+		if t, first := m.taken[i], calls[0][TTFT]; t.warmup == nil && n == 0 && len(first) > 0 {
+			t.firstTTFT = first[0]
 		}
 	}
 	m.taken[i].warmup = append(m.taken[i].warmup, times...)
 	return nil
 }
 
-// shortest is how long a side runs at least in a run. Calls of some milliseconds that stood alone varied by 15 % and more on two virtual cores.
+// shortest is how long a side runs at least in a run: twice as long where it is compared. Calls of some milliseconds that stood alone varied by 15 % and more on two virtual cores.
 func (m *measuring) shortest() time.Duration {
-	if m.kind.Shortest > 0 {
-		return m.kind.Shortest
+	d := m.kind.Shortest
+	if d == 0 {
+		d = 250 * time.Millisecond
 	}
-	return 250 * time.Millisecond
+	return d * time.Duration(len(m.sides))
 }
 
 // pair runs every side once and notes the figures.
@@ -236,7 +237,7 @@ func (m *measuring) pair(ctx context.Context, rigs []rig) error {
 	return nil
 }
 
-// run is one run of each side. Their calls take turns, A B B A. A call of a few milliseconds is at the mercy of whatever else happens in them, so calls are repeated until each side had a quarter of a second,
+// run is one run of each side. Their calls take turns, A B B A. A call of a few milliseconds is at the mercy of whatever else happens in them, so calls are repeated until each side had its time,
 // and the median of each figure is the run's. The ratio of a run is the median of the ratios of its pairs of calls: what comes and goes is in both calls of a pair. It returns the figures of every call, by side.
 func (m *measuring) run(ctx context.Context, rigs []rig, sides []int, number int) ([]map[string][]float64, error) {
 	values := make([]map[string][]float64, len(rigs))
