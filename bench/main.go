@@ -32,6 +32,7 @@ var all = []benchmark{
 	{"noop", "build a recipe with nothing to do", (*bench).noop},
 	{"override", "rebuild after one override of one layer changed, beside copying the result", (*bench).override},
 	{"generate", "write text with the built-in runtime, beside mlx-lm and PyTorch", (*bench).generate},
+	{"agree", "mlxbuild's figures of PyTorch and mlx-lm, beside those of plain scripts of theirs", (*bench).agree},
 	{"ninja", "10,019 steps with nothing to do, beside ninja on the same graph", (*bench).ninja},
 }
 

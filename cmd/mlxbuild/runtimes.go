@@ -34,6 +34,7 @@ func (a *app) openRuntimes(python string) *backend.Set {
 // alone is a runtime in a process of its own, for timing it. The built-in one runs in this program, started again.
 func (a *app) alone(name string, threads int) benchmark.Alone {
 	if r, ok := a.runtimes.Find(name).(*worker.Runtime); ok {
+		_ = r.Close() // the one that was asked what it is holds memory; it starts again when it is needed
 		return r.Alone(threads)
 	}
 	self, err := os.Executable()

@@ -36,6 +36,16 @@ func Run(t testing.TB, script string, args ...string) []byte {
 	return out
 }
 
+// Program returns the path of a program that is not a Python one.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, name+" is not installed")
+	}
+	return path
+}
+
 // TinyStories returns the folder of the model that ships with the repository.
 func TinyStories(t testing.TB) string {
 	t.Helper()
