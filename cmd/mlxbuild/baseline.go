@@ -12,8 +12,9 @@ import (
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
-// withBaselines puts before each recipe what it was at the revisions that its gates compare with. Its models are those of today, by path: only what is made of them may differ.
-func (a *app) withBaselines(recipes []*spec.Recipe) (out []*spec.Recipe, err error) {
+// withBaselines puts before each recipe what it was at the revisions that its gates compare with. Its models are those of today, by path: only what is made of them may differ. A revision that cannot be found is a
+// problem of those commands that would measure, and of no other.
+func (a *app) withBaselines(recipes []*spec.Recipe) (out []*spec.Recipe, problems spec.Diags) {
 	for _, r := range recipes {
 		seen := map[string]bool{}
 		for _, b := range r.Benchmarks {
@@ -21,21 +22,29 @@ func (a *app) withBaselines(recipes []*spec.Recipe) (out []*spec.Recipe, err err
 				continue
 			}
 			seen[b.Gate.Against] = true
-			old, err := a.baseline(r, b.Gate)
-			if err != nil {
-				return nil, err
-			}
+			old, problem := a.baseline(r, b.Gate)
+			problems = append(problems, problem...)
 			if old != nil {
 				out = append(out, old)
 			}
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return out, problems
+}
+
+// unmeasurable are the problems of baselines, where a benchmark is wanted.
+func (p *project) unmeasurable() error {
+	for _, id := range p.want {
+		if p.graph.Steps[id].Kind == "benchmark" && len(p.problems) > 0 {
+			return p.problems
+		}
+	}
+	return nil
 }
 
 // baseline loads a recipe as it was at a revision; nil where it was not there yet, or was none.
-func (a *app) baseline(r *spec.Recipe, g *spec.Gate) (*spec.Recipe, error) {
+func (a *app) baseline(r *spec.Recipe, g *spec.Gate) (*spec.Recipe, spec.Diags) {
 	revision := strings.TrimPrefix(g.Against, "git:")
 	commit, err := git.Commit(a.ctx, filepath.Dir(r.File), revision)
 	if err != nil {

@@ -66,6 +66,9 @@ func (b buildCmd) Run(a *app) error {
 
 // build runs what was asked for and tells about it.
 func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) {
+	if err := p.unmeasurable(); err != nil {
+		return nil, err
+	}
 	started := time.Now()
 	l := newListener(a, p)
 	o.Cache, o.Version, o.Machine = p.cache, version(), machine()

@@ -54,6 +54,9 @@ func (c planCmd) Run(a *app) error {
 
 // view looks at every chosen step and forecasts those that may run.
 func (p *project) view() (planner.View, error) {
+	if err := p.unmeasurable(); err != nil {
+		return planner.View{}, err
+	}
 	all := make([]step.ID, len(p.graph.Steps))
 	for id := range p.graph.Steps {
 		all[id] = step.ID(id)

@@ -31,6 +31,8 @@ type project struct {
 	cache *cache.Cache
 	graph *planner.Graph
 	want  []step.ID
+
+	problems spec.Diags // of baselines
 }
 
 // kinds is the list of step kinds, in pipeline order.
@@ -58,9 +60,7 @@ func (a *app) open(args []string) (*project, error) {
 	if err != nil {
 		return nil, p.fail(err)
 	}
-	if recipes, err = a.withBaselines(recipes); err != nil {
-		return nil, p.fail(err)
-	}
+	recipes, p.problems = a.withBaselines(recipes)
 	return p, a.plan(p, recipes, selectors)
 }
 
