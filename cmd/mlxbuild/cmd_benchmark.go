@@ -211,6 +211,9 @@ func (a *app) printCells(w io.Writer, cells []report.Bench) {
 				fmt.Fprintf(w, "%s %s\n", a.paintWord(word), cleanLines(rest))
 			}
 		}
+		if gate := report.GateSummary(group); gate != "" {
+			fmt.Fprintf(w, "gate: %s\n", gate)
+		}
 	}
 	lines := report.Headlines(cells)
 	if len(lines) > 0 {

@@ -232,6 +232,38 @@ func Remarks(b Bench) (out []string) {
 	return out
 }
 
+// GateSummary says how many figures were held against a baseline and how that went: the more are compared, the likelier it is that one of them is off by chance. "" without a gate.
+func GateSummary(group []Bench) string {
+	counts := map[judge.Verdict]int{}
+	figures, cells := 0, 0
+	for _, b := range group {
+		if len(b.Checks) > 0 {
+			cells++
+		}
+		for _, c := range b.Checks {
+			figures++
+			counts[c.Verdict]++
+		}
+	}
+	if figures == 0 {
+		return ""
+	}
+	var parts []string
+	for _, v := range []judge.Verdict{judge.OK, judge.Slower, judge.Larger, judge.Noisy, judge.Undecided} {
+		if counts[v] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[v], v))
+		}
+	}
+	return fmt.Sprintf("%s of %s compared: %s", countOf(figures, "figure"), countOf(cells, "cell"), strings.Join(parts, ", "))
+}
+
+func countOf(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // Against says how a cell stands against another runtime that it was measured in turn with.
 func Against(b Bench) string {
 	r := b.Report
@@ -391,6 +423,9 @@ func BenchMarkdown(all []Bench) string {
 			for _, r := range Remarks(cell) {
 				fmt.Fprintf(&b, "- %s\n", escapeMarkdown(r))
 			}
+		}
+		if gate := GateSummary(group); gate != "" {
+			fmt.Fprintf(&b, "- gate: %s\n", gate)
 		}
 		b.WriteString("\n")
 	}

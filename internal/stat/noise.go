@@ -95,13 +95,13 @@ func RobustSigma(values []float64) float64 {
 	return 1.4826 * Median(away)
 }
 
-// Settled reports whether the last two of a series of times are within tolerance of each other: the end of warming up.
-func Settled(times []float64, tolerance float64) bool {
-	n := len(times)
+// Settled reports whether the last two of a series are within tolerance of each other: the end of warming up.
+func Settled(values []float64, tolerance float64) bool {
+	n := len(values)
 	if n < 2 {
 		return false
 	}
-	last := times[n-2:]
+	last := values[n-2:]
 	return slices.Max(last)-slices.Min(last) <= tolerance*slices.Min(last)
 }
 

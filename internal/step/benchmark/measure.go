@@ -20,6 +20,7 @@ type measuring struct {
 	taken  []*samples // of each side
 	ratios samples    // of the sides, by pairs of calls
 
+	done  int // runs that were measured
 	loads []machine.Load
 	made  int  // tokens, while loads were noted
 	slow  bool // warming up did not end in time
@@ -59,18 +60,14 @@ func (m *measuring) measure(ctx context.Context) error {
 	for range m.sides {
 		m.taken = append(m.taken, &samples{values: map[string][]float64{}})
 	}
-	state := m.kind.State
-	if state == nil {
-		state = machine.Now
-	}
-	m.report.Before = state()
-	defer func() { m.report.After = state() }()
+	m.report.Before = m.state()
+	defer func() { m.report.After = m.state() }()
 	if err := m.required(); err != nil {
 		return err
 	}
 	runs := m.entry.Runs
 	for p := range runs.Processes {
-		least := runs.Min*(p+1)/runs.Processes - m.done()
+		least := runs.Min*(p+1)/runs.Processes - m.done
 		if p == runs.Processes-1 {
 			least = max(least, 1)
 		}
@@ -83,6 +80,13 @@ func (m *measuring) measure(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (m *measuring) state() machine.State {
+	if m.kind.State != nil {
+		return m.kind.State()
+	}
+	return machine.Now()
 }
 
 // required refuses a machine that is not as the recipe asks.
@@ -108,12 +112,6 @@ func (m *measuring) required() error {
 	}
 	return nil
 }
-
-// done counts the runs that were measured.
-func (m *measuring) done() int { return len(m.taken[0].values[RequestTokS+number]) }
-
-// number marks the series that counts runs, whatever a program's figures are.
-const number = "#"
 
 // process measures at least so many runs with new processes. The last one goes on until the figures are narrow.
 func (m *measuring) process(ctx context.Context, p, least int) error {
@@ -185,8 +183,8 @@ func (m *measuring) of(i int, err error) error {
 func (m *measuring) warmUp(ctx context.Context, i int, r rig) error {
 	w := m.entry.Warmup
 	deadline := time.Now().Add(w.Timeout)
-	var times []float64
-	for n := 0; n < w.Runs || w.Until > 0 && !stat.Settled(times, w.Until); n++ {
+	var times, speeds []float64
+	for n := 0; n < w.Runs || w.Until > 0 && !stat.Settled(speeds, w.Until); n++ {
 		if n >= w.Runs && time.Now().After(deadline) {
 			m.slow = true
 			break
@@ -198,6 +196,7 @@ func (m *measuring) warmUp(ctx context.Context, i int, r rig) error {
 			return err
 		}
 		times = append(times, time.Since(started).Seconds())
+		speeds = append(speeds, medians(calls[0])[m.cell.cell.Main()])
 		if t, first := m.taken[i], calls[0][TTFT]; t.warmup == nil && n == 0 && len(first) > 0 {
 			t.firstTTFT = first[0]
 		}
@@ -220,15 +219,13 @@ func (m *measuring) pair(ctx context.Context, rigs []rig) error {
 	if err := m.coolDown(ctx); err != nil {
 		return err
 	}
-	k := m.done()
-	values, err := m.run(ctx, rigs, []int{0, 1}, k)
+	values, err := m.run(ctx, rigs, []int{0, 1}, m.done)
 	if err != nil {
 		return err
 	}
+	m.done++
 	for i, calls := range values {
-		figures := medians(calls)
-		figures[RequestTokS+number] = float64(k)
-		m.taken[i].add(figures)
+		m.taken[i].add(medians(calls))
 	}
 	if len(values) == 2 {
 		m.ratios.add(medians(divide(values[0], values[1])))
@@ -288,7 +285,7 @@ func (m *measuring) coolDown(ctx context.Context) error {
 	if err := sleep(ctx, c.Min); err != nil || !c.Nominal {
 		return err
 	}
-	for deadline := time.Now().Add(c.Timeout); machine.Now().Thermal == "throttled" && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(c.Timeout); m.state().Thermal == "throttled" && time.Now().Before(deadline); {
 		m.status("waiting for the machine to cool down")
 		if err := sleep(ctx, time.Second); err != nil {
 			return err
@@ -313,7 +310,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // enough reports whether measuring may end: as many runs as are allowed, or narrow intervals. With a baseline it is the ratio that has to be narrow.
 func (m *measuring) enough() bool {
-	n, r := m.done(), m.entry.Runs
+	n, r := m.done, m.entry.Runs
 	switch {
 	case n >= r.Max:
 		return true
@@ -346,26 +343,22 @@ func (m *measuring) tell() {
 	name := m.cell.cell.Main()
 	i := stat.Of(m.taken[0].values[name])
 	metric, _ := Find(name)
-	text := fmt.Sprintf("run %d of %d to %d, %.4g %s ± %.1f%%", m.done(), m.entry.Runs.Min, m.entry.Runs.Max, i.Value, metric.Unit, 100*i.HalfWidth())
+	text := fmt.Sprintf("run %d of %d to %d, %.4g %s ± %.1f%%", m.done, m.entry.Runs.Min, m.entry.Runs.Max, i.Value, metric.Unit, 100*i.HalfWidth())
 	if m.entry.Runs.Min == m.entry.Runs.Max {
-		text = fmt.Sprintf("run %d of %d, %.4g %s ± %.1f%%", m.done(), m.entry.Runs.Max, i.Value, metric.Unit, 100*i.HalfWidth())
+		text = fmt.Sprintf("run %d of %d, %.4g %s ± %.1f%%", m.done, m.entry.Runs.Max, i.Value, metric.Unit, 100*i.HalfWidth())
 	}
 	m.env.Status(text)
 }
 
 // count says how many runs there were, for people.
 func (m *measuring) count() string {
-	n := 0
-	if len(m.taken) > 0 {
-		n = m.done()
-	}
-	switch n {
+	switch m.done {
 	case 0:
 		return "no run"
 	case 1:
 		return "1 run"
 	}
-	return fmt.Sprintf("%d runs", n)
+	return fmt.Sprintf("%d runs", m.done)
 }
 
 // finish makes figures of what was measured, and says what to think of before believing them.
