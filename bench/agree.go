@@ -83,7 +83,9 @@ func (b *bench) agreeOn(dir, name, runtime, quantization, script string, prompt,
 		return err
 	}
 	cache := func(round int) string { return filepath.Join(dir, fmt.Sprint("cache", round)) }
-	ours := &side{name: "mlxbuild, " + name, command: func(round int) *exec.Cmd { return b.tool(cache(round), "--json", "--python", b.python, "benchmark", recipe) }}
+	ours := &side{name: "mlxbuild, " + name, command: func(round int) *exec.Cmd {
+		return b.tool(cache(round), "--json", "--python", b.python, "benchmark", recipe)
+	}}
 	plain := &side{name: "a plain script", command: func(round int) *exec.Cmd {
 		return b.py("-c", script, filepath.Join(dir, "build", "m", quantization), fmt.Sprint(prompt), fmt.Sprint(tokens))
 	}}

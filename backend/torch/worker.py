@@ -34,18 +34,19 @@ class _Weights:
         self.bytes = sum(t.numel() * t.element_size() for t in self.tensors.values())
         self.schemes = config.get("quantization") or {}
 
-    def state(self):
-        """All parameters, dequantized."""
+    def state(self, dtype):
+        """All parameters in an arithmetic, dequantized. Each is let go here when it is there: what is loaded is not to be in memory twice."""
         out = {}
-        for name, tensor in self.tensors.items():
+        for name in list(self.tensors):
             module, _, last = name.rpartition(".")
-            if module + ".scales" in self.tensors:
-                if last == "weight":
-                    out[name] = self._dequantize(module)
-                elif last == "bias":
-                    out[name] = tensor.float()
-            else:
-                out[name] = tensor.float() if tensor.is_floating_point() else tensor
+            if module + ".scales" not in self.tensors:
+                tensor = self.tensors.pop(name)
+                out[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            elif last == "weight":
+                out[name] = self._dequantize(module).to(dtype)
+            elif last == "bias":
+                out[name] = self.tensors[name].to(dtype)
+        self.tensors.clear()
         return out
 
     def _scheme(self, module, packed, scales):
@@ -126,7 +127,7 @@ class _Model:
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise Failure("unsupported", f"transformers {transformers.__version__} has no language model of model_type {kind!r}")
         dtype = getattr(torch, compute)
-        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.state().items()}
+        state = weights.state(dtype)
         model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, config=config, state_dict=state, dtype=dtype, output_loading_info=True)
         missing = sorted(set(report["missing_keys"]))
         extra = sorted(n for n in report["unexpected_keys"] if not n.endswith("rotary_emb.inv_freq") and n != "lm_head.weight")
@@ -137,7 +138,10 @@ class _Model:
         self.config = self.model.config.get_text_config()
         self.context = int(getattr(self.config, "max_position_embeddings", 0) or 0)
         self.weights_bytes = weights.bytes
-        self.memory = {"load": max(runtime.held(), weights.bytes)}
+        del state
+        runtime.collect()
+        self.memory = {"load": max(runtime.peak(), weights.bytes)}
+        self.held = runtime.held()
 
     def info(self):
         eos = self.config.eos_token_id
@@ -196,7 +200,7 @@ class _Model:
         return texts.answer(memory=memory)
 
     def _peak(self):
-        return max(self.runtime.peak(), self.memory["load"])
+        return max(self.runtime.peak(), self.held)
 
 
 class _Runtime:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/mlxbuild/mlxbuild/executor"
@@ -85,6 +86,9 @@ func (a *app) benchmark(p *project, o executor.Options, flags benchmarkFlags) er
 			return err
 		}
 	case !a.quiet && len(cells) > 0:
+		if slices.ContainsFunc(cells, func(b report.Bench) bool { return b.Made }) {
+			fmt.Fprintln(a.stdout)
+		}
 		a.printCells(a.stdout, cells)
 	}
 	judged := a.judgeCells(p, cells, flags.Strict)
