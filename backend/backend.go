@@ -25,7 +25,7 @@ const (
 
 // Phases that Model.Memory knows.
 const (
-	PhaseLoad    = "load"    // weights, and what is allocated once
+	PhaseLoad    = "load"    // the most that was in use until the model was there
 	PhasePrefill = "prefill" // the most that was in use while prompts were read
 	PhaseDecode  = "decode"  // the most that was in use while tokens were made
 )

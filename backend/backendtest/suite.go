@@ -367,7 +367,7 @@ func (s suite) memory(t *testing.T) {
 	m := s.load(t)
 	generate(t, m, prompts, backend.GenerateOptions{MaxTokens: 3, IgnoreEOS: true})
 	load, prefill, decode := m.Memory(backend.PhaseLoad), m.Memory(backend.PhasePrefill), m.Memory(backend.PhaseDecode)
-	if load < m.Info().WeightsBytes || prefill < load || decode < load || m.Memory("holiday") != 0 {
+	if weights := m.Info().WeightsBytes; load < weights || prefill < weights || decode < weights || m.Memory("holiday") != 0 {
 		t.Errorf("weights %d, load %d, prefill %d, decode %d", m.Info().WeightsBytes, load, prefill, decode)
 	}
 }
