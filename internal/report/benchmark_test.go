@@ -145,3 +145,14 @@ func TestPage(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Speeds of targets are of one shape, so that they compare.
+func TestSpeedsOfOneShape(t *testing.T) {
+	long := measured("m/q4", "builtin", "float32", 1, 500)
+	long.Report.Cell.Prompt = 4096
+	f := Findings{Cells: []Bench{long, measured("m/q4", "builtin", "float32", 1, 90), measured("m/bf16", "builtin", "float32", 1, 20)}, Targets: []Built{{ID: "m/bf16"}, {ID: "m/q4"}}}
+	p := Page(f)
+	if p.Targets[0].Speed.Value != 20 || p.Targets[1].Speed.Value != 90 || p.Targets[1].SpeedOf != "builtin float32, 128+64" {
+		t.Errorf("%+v, %+v of %s", p.Targets[0].Speed, p.Targets[1].Speed, p.Targets[1].SpeedOf)
+	}
+}

@@ -47,8 +47,9 @@ type Written struct {
 // Page arranges findings.
 func Page(f Findings) *page.Page {
 	p := &page.Page{Title: f.Title, Program: f.Program, Made: f.Made, Maps: f.Maps, Recipes: f.Recipes, Headline: Headlines(f.Cells)}
+	at := commonPlace(f.Cells)
 	for _, t := range f.Targets {
-		p.Targets = append(p.Targets, pageTarget(f, t))
+		p.Targets = append(p.Targets, pageTarget(f, t, at))
 	}
 	if len(p.Headline) == 0 {
 		p.Headline = smallest(p.Targets)
@@ -67,7 +68,35 @@ func Page(f Findings) *page.Page {
 	return p
 }
 
-func pageTarget(f Findings, t Built) page.Target {
+// commonPlace is the benchmark, shape and number of threads in which most targets were timed one text at a time, the first of equals: only there their speeds compare.
+func commonPlace(cells []Bench) (best string) {
+	targets := map[string]map[string]bool{}
+	for _, b := range cells {
+		at := placeOf(b)
+		if at == "" {
+			continue
+		}
+		if targets[at] == nil {
+			targets[at] = map[string]bool{}
+		}
+		targets[at][b.Target] = true
+		if len(targets[at]) > len(targets[best]) {
+			best = at
+		}
+	}
+	return best
+}
+
+// placeOf is where a cell's speed stands for its target's; "" for batches, for PyTorch, which is what others are compared with, and for what is not ranked.
+func placeOf(b Bench) string {
+	c := b.Report.Cell
+	if _, ok := b.Report.Side.Metrics[benchmark.DecodeTokS]; !ok || c.Batch != 1 || b.Unranked != "" || c.Runtime == "torch" {
+		return ""
+	}
+	return b.Name + "\n" + c.Shape() + "\n" + Threads(c.Threads)
+}
+
+func pageTarget(f Findings, t Built, at string) page.Target {
 	out := page.Target{ID: t.ID, Bytes: t.Bytes, Size: bytesText(float64(t.Bytes)), BitsPerWeight: t.BitsPerWeight}
 	verdict := judge.Verdict("")
 	for _, v := range f.Validations {
@@ -99,8 +128,8 @@ func pageTarget(f Findings, t Built) page.Target {
 		out.Loss = &page.Figure{Text: "0, by definition"}
 	}
 	for _, b := range f.Cells {
-		speed, ok := b.Report.Side.Metrics[benchmark.DecodeTokS]
-		if !ok || b.Target != t.ID || b.Report.Cell.Batch != 1 || b.Unranked != "" || b.Report.Cell.Runtime == "torch" || out.Speed != nil && speed.Value <= out.Speed.Value {
+		speed := b.Report.Side.Metrics[benchmark.DecodeTokS]
+		if b.Target != t.ID || at == "" || placeOf(b) != at || out.Speed != nil && speed.Value <= out.Speed.Value {
 			continue
 		}
 		fig := pageFigure(benchmark.DecodeTokS, speed)
