@@ -94,7 +94,7 @@ var homes = []home{
 	{"C", "", "the program is one static binary without cgo"},
 	{"plugin", "", "the program is one static binary"},
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
-	{"os/exec", "bench tests internal/oracle backend/worker internal/git cmd/mlxbuild", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
+	{"os/exec", "bench tests internal/oracle backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
 	{"net", "tests", "nothing here talks to a network"},
 	{"net/http/...", "tests", "nothing here talks to a network"},
 }

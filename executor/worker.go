@@ -203,6 +203,7 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	r := w.run
 	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn,
 		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
+		Message:  func(text string) { r.o.Events(Event{Kind: Message, ID: w.id, Message: text}) },
 		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) }}
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]

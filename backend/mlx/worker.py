@@ -98,12 +98,13 @@ class _Model:
         return answer
 
     def _run(self, texts, index, ids, cache, step=2048):
-        """Reads prompts of one length and goes on until the texts are done. A long prompt is read in pieces, as mlx_lm.generate does."""
+        """Reads prompts of one length and goes on until the texts are done. As in mlx_lm's generate_step, all but the last token of a prompt only fill the cache, in pieces: nobody asks for their logits."""
         mx = self.mx
-        while ids.shape[1] > step:
-            self.model(ids[:, :step], cache=cache)
+        while ids.shape[1] > 1:
+            n = min(step, ids.shape[1] - 1)
+            self.model(ids[:, :n], cache=cache)
             mx.eval([c.state for c in cache])
-            ids = ids[:, step:]
+            ids = ids[:, n:]
             texts.call.check()
         if texts.options["temperature"] == 0:
             return self._greedy(texts, index, ids, cache)

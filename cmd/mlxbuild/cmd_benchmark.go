@@ -25,6 +25,7 @@ import (
 // benchmarkFlags are shared by benchmark and llama benchmark.
 type benchmarkFlags struct {
 	Quick     bool   `help:"Three runs in one process: a look, without gate or verdict."`
+	Again     bool   `help:"Measure again what was measured on this machine before."`
 	Strict    bool   `help:"Count noisy as exit code 6, and undecided as missed."`
 	Markdown  string `placeholder:"FILE" help:"Append Markdown tables."`
 	CSV       string `name:"csv" placeholder:"FILE" help:"Write a row for each metric of each cell."`
@@ -67,8 +68,16 @@ func (c benchmarkCmd) Run(a *app) error {
 	return a.benchmark(p, executor.Options{Jobs: 1, KeepGoing: c.KeepGoing}, c.benchmarkFlags)
 }
 
+// measureAgain makes every wanted cell run, whatever is known of it.
+func (p *project) measureAgain(id step.ID) bool {
+	return p.graph.Steps[id].Kind == "benchmark" && slices.Contains(p.want, id)
+}
+
 // benchmark runs and shows cells.
 func (a *app) benchmark(p *project, o executor.Options, flags benchmarkFlags) error {
+	if flags.Again {
+		o.Again = p.measureAgain
+	}
 	outcomes, built := a.buildWanted(p, o)
 	if built != nil && !errors.Is(built, errSaid) && exitCode(built) != exitInterrupted {
 		return built
@@ -164,35 +173,46 @@ func unranked(r *benchmark.Report, failed string) string {
 	return ""
 }
 
-// failedTargets are the targets whose last validation failed, with its name: what they compute is wrong, however fast.
+// failedTargets are the targets whose validation failed as they are now, with its name: what they compute is wrong, however fast.
 func (p *project) failedTargets() (map[string]string, error) {
-	failed := map[string]string{}
+	var lines []result.Line
 	for _, r := range p.graph.Recipes {
 		if r.File == memoryRecipe {
 			continue
 		}
-		lines, err := result.Read(p.resultsFile(step.Step{Recipe: r.File}))
+		all, err := result.Read(p.resultsFile(step.Step{Recipe: r.File}))
 		if err != nil {
 			return nil, err
 		}
-		for _, l := range lines {
-			if l.Kind == "validate" && l.Verdict == string(judge.Failed) && p.stands(l) {
-				failed[l.Target] = l.Name
+		for _, l := range all {
+			if l.Kind == "validate" && l.Verdict == string(judge.Failed) {
+				lines = append(lines, l)
 			}
 		}
 	}
-	return failed, nil
+	return p.stillFailed(lines), nil
 }
 
-// stands reports whether a result is of a step of this plan.
-func (p *project) stands(l result.Line) bool {
-	name := l.Step()
-	for _, s := range p.graph.Steps {
-		if s.Name == name {
-			return true
+// stillFailed leaves out the results of targets that have changed since: those whose step has another key now.
+func (p *project) stillFailed(lines []result.Line) map[string]string {
+	if len(lines) == 0 {
+		return nil
+	}
+	place := map[string]step.ID{}
+	var ids []step.ID
+	for id, s := range p.graph.Steps {
+		if s.Kind == "validate" {
+			place[s.Name] = step.ID(id)
+			ids = append(ids, step.ID(id))
 		}
 	}
-	return false
+	standings, failed := executor.Examine(p.graph, ids, p.cache), map[string]string{}
+	for _, l := range lines {
+		if id, ok := place[l.Step()]; ok && standings[id].Key == l.Key {
+			failed[l.Target] = l.Name
+		}
+	}
+	return failed
 }
 
 // printCells shows a table for each benchmark, what there is to remark, and the headline.
@@ -386,17 +406,32 @@ func (a *app) judgeCells(p *project, cells []report.Bench, strict bool) error {
 
 // verdictOfRun is what the program ends with.
 func verdictOfRun(missed, noisy, errored, missing int, strict bool) error {
-	switch {
-	case missing > 0:
-		return &fault{code: exitMissing, msg: planner.Count(missing, "cell was", "cells were") + " not measured because a runtime is missing", hints: []string{"mlxbuild runtime list says which are here; exclude: {runtime: ...} leaves cells out"}}
-	case errored > 0:
-		return &fault{code: exitFailed, msg: planner.Count(errored, "cell has", "cells have") + " no figures", hints: []string{"exclude: leaves out what cannot be measured here"}}
-	case missed > 0:
-		return &fault{code: exitExpectation, msg: planner.Count(missed, "cell missed its", "cells missed their") + " gate"}
-	case noisy > 0 && strict:
-		return &fault{code: exitNoisy, msg: planner.Count(noisy, "cell is", "cells are") + " too noisy to judge", hints: []string{"more runs (runs: {max: 40}), a cooldown, or a quieter machine"}}
+	f := &fault{}
+	add := func(n, code int, one, many, rest, hint string) {
+		if n == 0 {
+			return
+		}
+		if f.msg != "" {
+			f.msg += "; "
+		}
+		f.msg += planner.Count(n, one, many) + rest
+		if f.code == 0 || worst(f.code, code) == code {
+			f.code = code
+		}
+		if hint != "" {
+			f.hints = append(f.hints, hint)
+		}
 	}
-	return nil
+	add(missed, exitExpectation, "cell missed its", "cells missed their", " gate", "")
+	add(missing, exitMissing, "cell was", "cells were", " not measured because a runtime is missing", "mlxbuild runtime list says which are here; exclude: {runtime: ...} leaves cells out")
+	add(errored, exitFailed, "cell has", "cells have", " no figures", "exclude: leaves out what cannot be measured here")
+	if strict {
+		add(noisy, exitNoisy, "cell is", "cells are", " too noisy to judge", "more runs (runs: {max: 40}), a cooldown, or a quieter machine")
+	}
+	if f.msg == "" {
+		return nil
+	}
+	return f
 }
 
 // annotateCell marks the line of the recipe whose cell missed, where GitHub shows it.
@@ -438,9 +473,10 @@ func (a *app) collectBenchmarks(p *project, outcomes []executor.Outcome) error {
 // acceptCells takes the figures of cells as what later ones are held against.
 func (a *app) acceptCells(p *project, outcomes []executor.Outcome) (n int, err error) {
 	cells, err := p.benchmarks(outcomes)
-	if err != nil {
+	if err != nil || len(cells) == 0 {
 		return 0, err
 	}
+	_ = a.judgeCells(p, cells, false) // what was measured now is a result too; accepting it is the answer to a missed gate
 	for _, b := range cells {
 		if !b.Report.OK() || b.Report.Quick {
 			continue

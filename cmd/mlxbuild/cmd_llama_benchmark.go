@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -69,9 +70,9 @@ func (c llamaBenchmarkCmd) Run(a *app) error {
 		if err := a.needTorch(); err != nil {
 			return err
 		}
-		b.Versus = &spec.Rival{Target: "mlx", Runtime: "torch", Compute: c.Compute}
+		b.Versus = &spec.Rival{Target: c.mlxName(), Runtime: "torch", Compute: c.Compute}
 		if c.HFPath != "" {
-			b.Versus.Target = "hf"
+			b.Versus.Target = c.hfName()
 		}
 	}
 	cache, err := a.openCache()
@@ -86,6 +87,29 @@ func (c llamaBenchmarkCmd) Run(a *app) error {
 	return a.benchmark(p, executor.Options{Jobs: 1, KeepGoing: true}, c.benchmarkFlags)
 }
 
+// mlxName and hfName are what the folders are called in tables: as they are on disk.
+func (c llamaBenchmarkCmd) mlxName() string { return modelName(c.MLXPath, "mlx") }
+
+func (c llamaBenchmarkCmd) hfName() string {
+	if name := modelName(c.HFPath, "hf"); name != c.mlxName() {
+		return name
+	}
+	return c.mlxName() + "-hf"
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._+-]+`)
+
+func modelName(dir, otherwise string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	name := strings.TrimLeft(notInNames.ReplaceAllString(filepath.Base(dir), "-"), "-._+")
+	if name == "" || len(name) > 90 {
+		return otherwise
+	}
+	return name
+}
+
 // needTorch says early that the other side is missing.
 func (a *app) needTorch() error {
 	_, err := a.runtimes.ID("torch")
@@ -98,9 +122,9 @@ func (a *app) needTorch() error {
 // recipeText is the command as a recipe.
 func (c llamaBenchmarkCmd) recipeText(prompts []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "version: 1\nmodels:\n  mlx: {source: %q}\n", "path:"+filepath.ToSlash(c.MLXPath))
+	fmt.Fprintf(&b, "version: 1\nmodels:\n  %s: {source: %q}\n", c.mlxName(), "path:"+filepath.ToSlash(c.MLXPath))
 	if c.HFPath != "" {
-		fmt.Fprintf(&b, "  hf: {source: %q}\n", "path:"+filepath.ToSlash(c.HFPath))
+		fmt.Fprintf(&b, "  %s: {source: %q}\n", c.hfName(), "path:"+filepath.ToSlash(c.HFPath))
 	}
 	shapes := c.Shape
 	if c.MaxTokens > 0 || prompts != nil {
@@ -119,7 +143,7 @@ func (c llamaBenchmarkCmd) recipeText(prompts []string) string {
 	for i, n := range c.Batch {
 		batches[i] = strconv.Itoa(n)
 	}
-	fmt.Fprintf(&b, "benchmark:\n  llama:\n    matrix: {target: mlx, runtime: %s, batch: [%s], shape: [%s]}\n    timeout: %s\n", c.Runtime, strings.Join(batches, ", "), quoteAll(shapes), c.Timeout)
+	fmt.Fprintf(&b, "benchmark:\n  llama:\n    matrix: {target: %q, runtime: %s, batch: [%s], shape: [%s]}\n    timeout: %s\n", c.mlxName(), c.Runtime, strings.Join(batches, ", "), quoteAll(shapes), c.Timeout)
 	return b.String()
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/executor"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -80,12 +82,13 @@ func (p *project) view() (planner.View, error) {
 // history predicts durations from recorded runs: bytes a second for each kind of step on this machine.
 type history struct {
 	seconds, bytes map[string]float64
-	cells          map[string]float64 // seconds of the last time a cell of a benchmark was measured, by the name of its step
+	cells          map[string]float64   // seconds of the last time a cell of a benchmark was measured, by the name of its step
+	measured       map[string]time.Time // when that was
 	runs           int
 }
 
 func readHistory(c *cache.Cache) history {
-	h := history{seconds: map[string]float64{}, bytes: map[string]float64{}, cells: map[string]float64{}}
+	h := history{seconds: map[string]float64{}, bytes: map[string]float64{}, cells: map[string]float64{}, measured: map[string]time.Time{}}
 	_ = c.Records(func(r *cache.Record) bool { // a cache that cannot be read predicts nothing
 		if r.Machine != machine() || r.Seconds <= 0 {
 			return true
@@ -93,7 +96,9 @@ func readHistory(c *cache.Cache) history {
 		kind, _, _ := strings.Cut(r.Step, " ")
 		h.runs++
 		if kind == "benchmark" {
-			h.cells[r.Step] = r.Seconds
+			if !bytes.Contains(r.Result, []byte(`"quick":true`)) && r.Started.After(h.measured[r.Step]) {
+				h.cells[r.Step], h.measured[r.Step] = r.Seconds, r.Started
+			}
 			return true
 		}
 		h.seconds[kind] += r.Seconds

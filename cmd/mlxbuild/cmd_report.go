@@ -30,6 +30,7 @@ type reportCmd struct {
 	HTML      string   `name:"html" placeholder:"FILE" help:"Where the page goes (default build/report.html beside the recipe)."`
 	Markdown  string   `placeholder:"FILE" help:"Append Markdown tables."`
 	CSV       string   `name:"csv" placeholder:"FILE" help:"Write a row for each metric of each cell."`
+	JSONL     string   `name:"jsonl" placeholder:"FILE" help:"Write a JSON line for each cell."`
 	JUnit     string   `name:"junit" placeholder:"FILE" help:"Write JUnit XML."`
 	ModelCard string   `placeholder:"FILE" help:"Write the table of a model's page."`
 }
@@ -49,7 +50,7 @@ func (c reportCmd) Run(a *app) error {
 		return err
 	}
 	defer p.cache.Close()
-	wantsPage := c.HTML != "" || c.Markdown == "" && c.CSV == "" && c.JUnit == "" && c.ModelCard == ""
+	wantsPage := c.HTML != "" || c.Markdown == "" && c.CSV == "" && c.JSONL == "" && c.JUnit == "" && c.ModelCard == ""
 	for i, r := range p.graph.Recipes {
 		f, err := a.findings(p, r)
 		if err != nil {
@@ -81,7 +82,7 @@ func (c reportCmd) Run(a *app) error {
 
 // write the other files that were asked for.
 func (c reportCmd) write(f report.Findings) error {
-	flags := benchmarkFlags{CSV: c.CSV}
+	flags := benchmarkFlags{CSV: c.CSV, JSONL: c.JSONL}
 	if err := flags.write(f.Cells); err != nil {
 		return err
 	}
@@ -205,7 +206,13 @@ func (a *app) findings(p *project, r *spec.Recipe) (report.Findings, error) {
 			own = append(own, l)
 		}
 	}
-	f.Validations, f.Cells, f.Texts = shownValidations(own), shownCells(own), writtenTexts(own)
+	var failed []result.Line
+	for _, l := range own {
+		if l.Kind == "validate" && l.Verdict == string(judge.Failed) {
+			failed = append(failed, l)
+		}
+	}
+	f.Validations, f.Cells, f.Texts = shownValidations(own), shownCells(own, p.stillFailed(failed)), writtenTexts(own)
 	for i := range f.Cells {
 		f.Cells[i].Model, _, _ = strings.Cut(f.Cells[i].Target, "/")
 	}
@@ -237,14 +244,19 @@ func errorsOf(validations []report.Validation, target string) map[string]metric.
 	return nil
 }
 
-// shownCells are the cells among results, as they were judged when they were written.
-func shownCells(lines []result.Line) (out []report.Bench) {
+// failedIn are the targets that failed a validation among results.
+func failedIn(lines []result.Line) map[string]string {
 	failed := map[string]string{}
 	for _, l := range lines {
 		if l.Kind == "validate" && l.Verdict == string(judge.Failed) {
 			failed[l.Target] = l.Name
 		}
 	}
+	return failed
+}
+
+// shownCells are the cells among results, as they were judged when they were written. failed are targets that are not ranked.
+func shownCells(lines []result.Line, failed map[string]string) (out []report.Bench) {
 	for _, l := range lines {
 		b := report.Bench{Name: l.Name, Target: l.Target, Key: l.Key, Report: &benchmark.Report{}, Verdict: judge.Verdict(l.Verdict), Seconds: l.Seconds}
 		if l.Kind != "benchmark" || json.Unmarshal(l.Value, b.Report) != nil || b.Report.Format != benchmark.Format {

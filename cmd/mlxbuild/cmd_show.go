@@ -186,7 +186,7 @@ func (a *app) showResults(targets []shownTarget, lines []result.Line) error {
 		fmt.Fprintln(a.stdout)
 		a.printValidations(a.stdout, validations, false)
 	}
-	if cells := shownCells(lines); len(cells) > 0 {
+	if cells := shownCells(lines, failedIn(lines)); len(cells) > 0 {
 		fmt.Fprintln(a.stdout)
 		a.printCells(a.stdout, cells)
 	}

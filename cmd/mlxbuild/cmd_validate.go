@@ -157,7 +157,8 @@ func appendFile(path, text string) error {
 }
 
 type acceptCmd struct {
-	Args []string `arg:"" optional:"" sep:"none" name:"recipe-or-selector" help:"As for build; picks the targets."`
+	Args  []string `arg:"" optional:"" sep:"none" name:"recipe-or-selector" help:"As for build; picks the targets."`
+	Again bool     `help:"Time again what was timed on this machine before."`
 }
 
 func (acceptCmd) Help() string {
@@ -170,10 +171,10 @@ against: accepted, compare with it:
 
   gate: {against: accepted}
 
-Timings are accepted beside those of earlier sessions on the same machine, the last 20 of them. What is out of date is run first.
+Timings are accepted beside those of earlier sessions on the same machine, the last 20 of them; a gate judges from the tenth on. What is out of date is run first.
 
-  mlxbuild accept                    everything
-  mlxbuild accept kind=benchmark     timings only`
+  mlxbuild accept                            everything
+  mlxbuild accept kind=benchmark --again     a new session of timings`
 }
 
 func (c acceptCmd) Run(a *app) error {
@@ -183,7 +184,11 @@ func (c acceptCmd) Run(a *app) error {
 	}
 	defer p.cache.Close()
 	p.onlyKind("validate", "benchmark")
-	outcomes, err := a.buildWanted(p, executor.Options{Jobs: 2})
+	o := executor.Options{Jobs: 2}
+	if c.Again {
+		o.Again = p.measureAgain
+	}
+	outcomes, err := a.buildWanted(p, o)
 	if err != nil {
 		return err
 	}

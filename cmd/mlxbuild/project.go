@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	machinery "github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/step"
@@ -40,7 +41,7 @@ func (a *app) kinds(c *cache.Cache) []step.Kind {
 	sources := fetch.Kind{}
 	timing := benchmark.Kind{Runtimes: a.runtimes, Alone: a.alone, Machine: sync.OnceValue(machinery.Read), Program: identity(c), Quick: a.quick}
 	if a.commands {
-		timing.Run = runCommand
+		timing.Run = worker.Output
 	}
 	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}, timing}
 }

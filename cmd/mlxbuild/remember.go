@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ const maxPast = 20_000
 func (a *app) remember(results string, lines []result.Line) error {
 	path := filepath.Join(filepath.Dir(results), historyName)
 	past := readPast(path)
-	commit := git.Head(a.ctx, filepath.Dir(filepath.Dir(results)))
+	commit := git.Head(context.WithoutCancel(a.ctx), filepath.Dir(filepath.Dir(results)))
 	for _, l := range lines {
 		var r benchmark.Report
 		if err := json.Unmarshal(l.Value, &r); err != nil {

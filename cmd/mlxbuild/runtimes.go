@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
@@ -17,6 +14,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend/torch"
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	machinery "github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/step/validate"
@@ -35,6 +33,9 @@ func (a *app) openRuntimes(python string) *backend.Set {
 func (a *app) alone(name string, threads int) benchmark.Alone {
 	if r, ok := a.runtimes.Find(name).(*worker.Runtime); ok {
 		_ = r.Close() // the one that was asked what it is holds memory; it starts again when it is needed
+		if name == "torch" && threads == 0 {
+			threads = machinery.Read().Cores // by itself it takes the host's cores, not the container's, or what OMP_NUM_THREADS happens to say
+		}
 		return r.Alone(threads)
 	}
 	self, err := os.Executable()
@@ -61,46 +62,36 @@ func (c workerCmd) Run(a *app) error {
 
 // identity of this program, for keys of what it times: its version, or the digest of its file where it has none.
 func identity(c *cache.Cache) func() string {
-	return sync.OnceValue(func() string {
-		if v := version(); v != "devel" && !strings.Contains(v, "+") {
-			return v
-		}
-		path, err := os.Executable()
-		if err != nil {
-			return "devel"
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return "devel"
-		}
-		memo := cache.SumBytes(fmt.Appendf(nil, "program\n%s\n%d\n%d", path, info.Size(), info.ModTime().UnixNano()))
-		if d, ok := c.Memo(memo); ok {
-			return "devel " + d.Short()
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return "devel"
-		}
-		d := cache.SumBytes(data)
-		c.SetMemo(memo, d)
-		return "devel " + d.Short()
-	})
+	forced := ""
+	if v := os.Getenv("MLXBUILD_CPU"); v != "" {
+		forced = " MLXBUILD_CPU=" + v
+	}
+	return sync.OnceValue(func() string { return build(c) + forced })
 }
 
-// runCommand runs a program of the user's and returns its standard output.
-func runCommand(ctx context.Context, argv []string) (string, error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	var out, words bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &words
-	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		text := strings.TrimSpace(words.String())
-		return "", fmt.Errorf("%s: %w: %s", argv[0], err, strings.ToValidUTF8(text[max(0, len(text)-300):], ""))
+func build(c *cache.Cache) string {
+	if v := version(); v != "devel" && !strings.Contains(v, "+") {
+		return v
 	}
-	return out.String(), nil
+	path, err := os.Executable()
+	if err != nil {
+		return "devel"
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "devel"
+	}
+	memo := cache.SumBytes(fmt.Appendf(nil, "program\n%s\n%d\n%d", path, info.Size(), info.ModTime().UnixNano()))
+	if d, ok := c.Memo(memo); ok {
+		return "devel " + d.Short()
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "devel"
+	}
+	d := cache.SumBytes(data)
+	c.SetMemo(memo, d)
+	return "devel " + d.Short()
 }
 
 // openHead reads the output matrix of a folder.

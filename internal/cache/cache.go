@@ -10,7 +10,6 @@
 //	records/ab/<key>      JSON: key text, outputs by digest, result, log, duration
 //	tmp/<pid>-<random>/   staging, one process each, held by a lock
 //	locks/<key>.lock      held while a step is made; die with their process
-//	locks/device.lock     held while something is measured
 //	leases/               what running plans need, and which build folders hold outputs
 //	stat                  the memo: one checksummed file
 //	parts/ runtimes/      for downloads and runtimes

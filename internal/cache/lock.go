@@ -19,8 +19,13 @@ func (c *Cache) Lock(ctx context.Context, key Digest, waiting func(holder string
 	return c.lockFile(ctx, filepath.Join(c.dir, "locks", key.String()+".lock"), waiting)
 }
 
-// LockDevice waits until no other run measures on this machine.
+// LockDevice waits until no other run of this user measures on this machine, whatever cache it has.
 func (c *Cache) LockDevice(ctx context.Context, waiting func(holder string)) (release func(), err error) {
+	if dir, err := os.UserCacheDir(); err == nil {
+		if release, err := c.lockFile(ctx, filepath.Join(dir, "mlxbuild", "device.lock"), waiting); err == nil || ctx.Err() != nil {
+			return release, err
+		}
+	}
 	return c.lockFile(ctx, filepath.Join(c.dir, "locks", "device.lock"), waiting)
 }
 

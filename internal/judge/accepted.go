@@ -30,6 +30,8 @@ type Acceptance struct {
 	Compute    string        `json:"compute"`
 	// Values of a benchmark, each of another session, the last behind; Value is their median.
 	Values []metric.Number `json:"values,omitempty"`
+	// Measured is when the last of them was measured.
+	Measured string `json:"measured,omitempty"`
 }
 
 // key is what must be equal for two figures to be compared.

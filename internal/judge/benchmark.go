@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/metric"
 	"github.com/mlxbuild/mlxbuild/internal/stat"
@@ -67,10 +68,13 @@ func gate(c *Check, r *benchmark.Report, g *spec.Gate, m benchmark.Metric, toler
 			c.Verdict, c.Note = Undecided, reason
 			return
 		}
-		var known bool
-		if worse, found, known = accepted(f, values, m, tolerance); !known {
-			c.Note = fmt.Sprintf("%d of the %d accepted figures that a judgement needs; mlxbuild accept adds this one", len(values), stat.HistoryNeeded)
+		if len(values) < stat.HistoryNeeded && !m.Exact {
+			c.Verdict, c.Note = Undecided, fmt.Sprintf("%d of the %d accepted figures of other sessions that a judgement needs; mlxbuild accept adds this one", len(values), stat.HistoryNeeded)
+			return
 		}
+		var bound float64
+		worse, found, bound = accepted(f, values, m, tolerance)
+		c.Bound = fmt.Sprintf("at most %s %s", percent(bound), map[Verdict]string{Slower: "slower", Larger: "larger"}[missed])
 	} else {
 		ratio, ok := r.Ratios[m.Name]
 		if !ok {
@@ -80,9 +84,11 @@ func gate(c *Check, r *benchmark.Report, g *spec.Gate, m benchmark.Metric, toler
 		if worse = ratio.Interval(); m.Higher {
 			worse = worse.Inverse()
 		}
-		found = stat.Judge(worse, tolerance)
-		if m.Exact {
+		switch found = stat.Judge(worse, tolerance); {
+		case m.Exact:
 			found = exact(worse.Value, tolerance)
+		case missed == Larger: // memory is measured once for a process: every pair of them has to be beyond
+			found = exact(worse.Low, tolerance)
 		}
 	}
 	c.Value = metric.Value{Value: metric.Number(worse.Value), Low: metric.Number(worse.Low), High: metric.Number(worse.High), Interval: !m.Exact && worse.High > worse.Low, N: worse.N}
@@ -104,13 +110,15 @@ func or(a, b string) string {
 }
 
 // accepted holds a figure against those of other sessions. What has no noise is compared as it is.
-func accepted(f benchmark.Figure, values []float64, m benchmark.Metric, tolerance float64) (worse stat.Interval, v stat.Verdict, known bool) {
+func accepted(f benchmark.Figure, values []float64, m benchmark.Metric, tolerance float64) (worse stat.Interval, v stat.Verdict, bound float64) {
 	if m.Exact {
 		worse = stat.Interval{Value: f.Value / values[len(values)-1], N: len(values)}
 		worse.Low, worse.High = worse.Value, worse.Value
-		return worse, exact(worse.Value, tolerance), true
+		return worse, exact(worse.Value, tolerance), tolerance
 	}
-	return stat.JudgeHistory(f.Interval(), values, m.Higher)
+	now := f.Interval()
+	now.Level = stat.Level // what one session's runs say matters little beside what sessions differ by
+	return stat.JudgeHistory(now, values, m.Higher, tolerance)
 }
 
 func exact(worse, tolerance float64) stat.Verdict {
@@ -168,12 +176,14 @@ func (f *AcceptedFile) AcceptCell(name string, r *benchmark.Report) (n int) {
 		var others []Acceptance
 		for _, have := range f.lines {
 			if have.key() == a.key() {
-				a.Values = have.Values
+				a.Values, a.Measured = have.Values, have.Measured
 			} else {
 				others = append(others, have)
 			}
 		}
-		a.Values = append(a.Values, metric.Number(figure.Value))
+		if measured := r.Started.UTC().Format(time.RFC3339Nano); a.Measured != measured { // the same figure again is no other session
+			a.Values, a.Measured = append(a.Values, metric.Number(figure.Value)), measured
+		}
 		if m.Exact {
 			a.Values = a.Values[len(a.Values)-1:]
 		}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
@@ -12,7 +13,7 @@ import (
 )
 
 func figure(v, low, high float64) benchmark.Figure {
-	return benchmark.Figure{Value: v, Low: low, High: high, N: 12}
+	return benchmark.Figure{Value: v, Low: low, High: high, N: 12, Level: 0.95}
 }
 
 // timed is a cell whose figures stand in these ratios to its baseline's.
@@ -42,18 +43,20 @@ func TestGate(t *testing.T) {
 		gate   *spec.Gate
 		want   Verdict
 	}{
-		"a rate that fell by 5 %":       {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.945, 0.955)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Slower},
-		"a rate that rose":              {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(1.5, 1.49, 1.51)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), OK},
-		"a rate that may have fallen":   {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.94, 0.98)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), OK},
-		"a rate that nobody can tell":   {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.8, 1.1)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Noisy},
-		"a time that grew by 5 %":       {map[string]benchmark.Figure{benchmark.TTFT: figure(1.05, 1.045, 1.055)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0.03}, nil), Slower},
-		"a time within its tolerance":   {map[string]benchmark.Figure{benchmark.TTFT: figure(1.05, 1.045, 1.055)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0.05}, nil), OK},
-		"one byte more":                 {map[string]benchmark.Figure{benchmark.WeightsBytes: figure(1.0000001, 1.0000001, 1.0000001)}, tolerate("git:x", nil, map[string]float64{benchmark.WeightsBytes: 0}), Larger},
-		"as many bytes":                 {map[string]benchmark.Figure{benchmark.WeightsBytes: figure(1, 1, 1)}, tolerate("git:x", nil, map[string]float64{benchmark.WeightsBytes: 0}), OK},
-		"no such figure":                {map[string]benchmark.Figure{}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Undecided},
-		"a batch metric of one text":    {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(1, 1, 1)}, tolerate("git:x", map[string]float64{benchmark.BatchDecodeTokS: 0.03}, nil), OK},
-		"slower and larger, the former": {map[string]benchmark.Figure{benchmark.TTFT: figure(2, 2, 2), benchmark.WeightsBytes: figure(2, 2, 2)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0}, map[string]float64{benchmark.WeightsBytes: 0}), Slower},
-		"no gate":                       {map[string]benchmark.Figure{benchmark.TTFT: figure(2, 2, 2)}, nil, OK},
+		"a rate that fell by 5 %":         {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.945, 0.955)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Slower},
+		"a rate that rose":                {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(1.5, 1.49, 1.51)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), OK},
+		"a rate that may have fallen":     {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.94, 0.98)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), OK},
+		"a rate that nobody can tell":     {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(0.95, 0.8, 1.1)}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Noisy},
+		"a time that grew by 5 %":         {map[string]benchmark.Figure{benchmark.TTFT: figure(1.05, 1.045, 1.055)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0.03}, nil), Slower},
+		"a time within its tolerance":     {map[string]benchmark.Figure{benchmark.TTFT: figure(1.05, 1.045, 1.055)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0.05}, nil), OK},
+		"one byte more":                   {map[string]benchmark.Figure{benchmark.WeightsBytes: figure(1.0000001, 1.0000001, 1.0000001)}, tolerate("git:x", nil, map[string]float64{benchmark.WeightsBytes: 0}), Larger},
+		"memory that one process needs":   {map[string]benchmark.Figure{benchmark.PeakMemory: figure(1.1, 1.01, 1.2)}, tolerate("git:x", nil, map[string]float64{benchmark.PeakMemory: 0.05}), OK},
+		"memory that every process needs": {map[string]benchmark.Figure{benchmark.PeakMemory: figure(1.1, 1.08, 1.2)}, tolerate("git:x", nil, map[string]float64{benchmark.PeakMemory: 0.05}), Larger},
+		"as many bytes":                   {map[string]benchmark.Figure{benchmark.WeightsBytes: figure(1, 1, 1)}, tolerate("git:x", nil, map[string]float64{benchmark.WeightsBytes: 0}), OK},
+		"no such figure":                  {map[string]benchmark.Figure{}, tolerate("git:x", map[string]float64{benchmark.DecodeTokS: 0.03}, nil), Undecided},
+		"a batch metric of one text":      {map[string]benchmark.Figure{benchmark.DecodeTokS: figure(1, 1, 1)}, tolerate("git:x", map[string]float64{benchmark.BatchDecodeTokS: 0.03}, nil), OK},
+		"slower and larger, the former":   {map[string]benchmark.Figure{benchmark.TTFT: figure(2, 2, 2), benchmark.WeightsBytes: figure(2, 2, 2)}, tolerate("git:x", map[string]float64{benchmark.TTFT: 0}, map[string]float64{benchmark.WeightsBytes: 0}), Slower},
+		"no gate":                         {map[string]benchmark.Figure{benchmark.TTFT: figure(2, 2, 2)}, nil, OK},
 	} {
 		if checks, got := Gate(timed(c.ratios), c.gate, nil); got != c.want {
 			t.Errorf("%s: %s, want %s; %+v", name, got, c.want, checks)
@@ -106,9 +109,13 @@ func TestAcceptedTimings(t *testing.T) {
 		t.Errorf("without any: %s %s", v, note)
 	}
 	for i := range 12 {
-		f.AcceptCell("b", session(100+float64(i%3)))
+		r := session(100 + float64(i%3))
+		r.Started = time.Unix(int64(i), 0)
+		if n := f.AcceptCell("b", r); n != i+1 || f.AcceptCell("b", r) != i+1 {
+			t.Errorf("after session %d there are %d figures, and the same is taken twice", i, n)
+		}
 		if i == 4 {
-			if v, note := verdict(session(10)); v != OK || !strings.Contains(note, "5 of the 10") {
+			if v, note := verdict(session(10)); v != Undecided || !strings.Contains(note, "5 of the 10") {
 				t.Errorf("with five sessions: %s %s", v, note)
 			}
 		}
@@ -135,8 +142,10 @@ func TestAcceptedTimings(t *testing.T) {
 	if v, note := verdict(other); v != Undecided || !strings.Contains(note, "another machine") || !strings.Contains(note, "a chip") {
 		t.Errorf("on another machine: %s %s", v, note)
 	}
-	for range 30 {
-		f.AcceptCell("b", session(100))
+	for i := range 30 {
+		r := session(100)
+		r.Started = time.Unix(int64(1000+i), 0)
+		f.AcceptCell("b", r)
 	}
 	for _, a := range f.lines {
 		if len(a.Values) > 20 || math.IsNaN(float64(a.Value)) {

@@ -276,7 +276,7 @@ func Against(b Bench) string {
 		switch {
 		case !ok || m.Name == benchmark.DecodeTokS && r.Cell.Batch > 1:
 			continue
-		case m.Name == benchmark.PeakMemory:
+		case m.Name == benchmark.PeakMemory && (r.Cell.Runtime == "mlx") == (r.Baseline.Runtime == "mlx"): // MLX counts what it allocates, the others all of their process
 			parts = append(parts, fmt.Sprintf("memory %.2gx", f.Value))
 		case m.Name == r.Cell.Main() || m.Name == benchmark.PrefillTokS || m.Name == benchmark.TTFT:
 			parts = append(parts, m.Name+" "+times(f.Interval()))
@@ -368,7 +368,7 @@ func times(i stat.Interval) string {
 	return fmt.Sprintf("%.3gx", i.Value)
 }
 
-// rivals are the fastest cell that may be ranked and PyTorch's fastest in float32, of one model, benchmark, batch, shape and number of threads.
+// rivals are the fastest cell that may be ranked and PyTorch's fastest, of one model, benchmark, batch, shape and number of threads.
 func rivals(all []Bench) (out [][2]Bench) {
 	type place struct {
 		name, model, shape string
@@ -379,15 +379,13 @@ func rivals(all []Bench) (out [][2]Bench) {
 	for i, b := range all {
 		c := b.Report.Cell
 		f, ok := b.Report.Side.Metrics[c.Main()]
-		if !ok || !b.Report.OK() || b.Unranked != "" || b.Report.Baseline != nil && b.Report.Baseline.Runtime == "torch" {
+		if !ok || !b.Report.OK() || b.Unranked != "" || versus(b) != "" {
 			continue
 		}
 		p := place{b.Name, b.Model, c.Shape(), c.Batch, c.Threads}
 		side := 0
 		if c.Runtime == "torch" {
-			if side = 1; c.Compute != "float32" {
-				continue
-			}
+			side = 1
 		}
 		pair, seen := best[p]
 		if !seen {

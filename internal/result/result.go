@@ -138,7 +138,7 @@ func Update(path string, lines []Line) error {
 		switch {
 		case !ok:
 			have, changed = append(have, l), true
-		case have[i].Key != l.Key || have[i].Verdict != l.Verdict || !bytes.Equal(have[i].Checks, l.Checks):
+		case have[i].Key != l.Key || have[i].Verdict != l.Verdict || !bytes.Equal(have[i].Checks, l.Checks) || !bytes.Equal(have[i].Value, l.Value):
 			have[i], changed = l, true
 		}
 	}

@@ -109,16 +109,14 @@ func Settled(values []float64, tolerance float64) bool {
 const HistoryNeeded = 10
 
 // JudgeHistory holds a figure against accepted ones of other sessions, in which a machine may be a few per cent faster or slower for no reason that anybody sees: it is worse only beyond four robust standard
-// deviations of those and 10 %. known is false with fewer than HistoryNeeded of them.
-func JudgeHistory(now Interval, accepted []float64, higher bool) (worse Interval, v Verdict, known bool) {
+// deviations of those, 10 %, and the tolerance; bound is the largest of them. accepted has at least HistoryNeeded figures.
+func JudgeHistory(now Interval, accepted []float64, higher bool, tolerance float64) (worse Interval, v Verdict, bound float64) {
 	m := Median(accepted)
 	worse = now
 	worse.Value, worse.Low, worse.High = now.Value/m, now.Low/m, now.High/m
 	if higher {
 		worse = worse.Inverse()
 	}
-	if len(accepted) < HistoryNeeded {
-		return worse, OK, false
-	}
-	return worse, Judge(worse, max(0.10, 4*RobustSigma(accepted)/m)), true
+	bound = max(tolerance, 0.10, 4*RobustSigma(accepted)/m)
+	return worse, Judge(worse, bound), bound
 }

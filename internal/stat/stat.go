@@ -17,12 +17,12 @@ type Interval struct {
 // Level that intervals aim at.
 const Level = 0.95
 
-// HalfWidth of an interval, relative to its value; 0 without one, infinite around 0.
+// HalfWidth of an interval is its longer side, relative to its value; 0 without one, infinite around 0.
 func (i Interval) HalfWidth() float64 {
 	if i.High == i.Low {
 		return 0
 	}
-	return (i.High - i.Low) / 2 / math.Abs(i.Value)
+	return max(i.High-i.Value, i.Value-i.Low) / math.Abs(i.Value)
 }
 
 // Resamples of a bootstrap.
@@ -180,7 +180,7 @@ const (
 // Judge a ratio that is larger than 1 when things got worse: slower only where the low end of the interval is beyond the tolerance, so that noise cannot fail a build.
 func Judge(worse Interval, tolerance float64) Verdict {
 	switch {
-	case worse.Value != worse.Value:
+	case worse.Value != worse.Value, worse.Level < Level && worse.High > 1+tolerance: // fewer than six pairs say nothing
 		return Noisy
 	case worse.Low > 1+tolerance:
 		return Slower

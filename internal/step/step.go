@@ -111,6 +111,7 @@ type Env struct {
 	Progress func(bytes int64) // bytes done since the last call, against Forecast.ReadBytes
 	Status   func(text string) // what the step is at: "chunk 3 of 64"
 	Warn     func(sentence string)
+	Message  func(text string) // what a person should know at once: "waiting for process 123"
 }
 
 // Input is a finished artifact: its digest, and the folder where its content lies.

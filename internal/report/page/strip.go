@@ -32,7 +32,7 @@ func (g *group) strips() {
 	}
 }
 
-// drawn is the metric that is drawn: decode speed where there are samples of it, otherwise the first with samples.
+// drawn is the metric that is drawn: the speed that cells are ranked by where there are samples of it, otherwise the first with samples.
 func (g *group) drawn() string {
 	var with []string
 	for _, c := range g.Columns {
@@ -43,6 +43,8 @@ func (g *group) drawn() string {
 	switch {
 	case len(with) == 0:
 		return ""
+	case slices.Contains(with, "batch_decode_tok_s"):
+		return "batch_decode_tok_s"
 	case slices.Contains(with, "decode_tok_s"):
 		return "decode_tok_s"
 	}

@@ -228,7 +228,7 @@ func tone(verdict string) string {
 		return "warn"
 	case "undecided":
 		return "open"
-	case "failed", "slower", "error":
+	case "failed", "slower", "larger", "error":
 		return "bad"
 	}
 	return "none"

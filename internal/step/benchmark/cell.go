@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -25,6 +24,7 @@ type cell struct {
 	sides      []side // the cell's, and its baseline's
 	subject    subject
 	noBaseline string
+	recipeDir  string
 }
 
 // Key has everything that is measured and how, and the machine: a timing of another one is none of this one. Tolerances are not in it.
@@ -50,7 +50,7 @@ func (a *cell) Key(k *cache.KeyWriter) {
 		k.Param(role+"_compute", s.compute)
 		if c := s.command; c != nil {
 			k.Param(role+"_command", toAny(c.Run))
-			k.Param(role+"_version", a.kind.version(c))
+			k.Param(role+"_version", a.kind.version(a.recipeDir, c))
 			for _, r := range c.Read {
 				k.Param(role+"_read_"+r.Metric, r.Expr)
 			}
@@ -120,6 +120,7 @@ func (a *cell) seconds() float64 {
 		}
 		prompt := max(a.cell.Prompt, 16)
 		run := params * (pace.read*float64(prompt*a.cell.Batch) + pace.write*float64(a.cell.Generated)*math.Sqrt(float64(a.cell.Batch)))
+		run = max(run, 0.25*float64(len(a.sides)))
 		runs := float64(a.entry.Runs.Min + a.entry.Runs.Processes*max(a.entry.Warmup.Runs, 1))
 		total += runs*(run+a.entry.Cooldown.Min.Seconds()) + float64(a.entry.Runs.Processes)*pace.start
 	}
@@ -141,7 +142,7 @@ var kept = map[string]bool{"unsupported": true, "bad_input": true}
 
 // Run measures the cell. What goes wrong in it is a row among the others; only being interrupted is not.
 func (a *cell) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
-	release, err := e.Cache.LockDevice(ctx, func(holder string) { e.Status("waiting for " + holder + ", which measures") })
+	release, err := e.Cache.LockDevice(ctx, func(holder string) { e.Message("waiting for " + holder + ", which measures on this machine") })
 	if err != nil {
 		return nil, err
 	}
@@ -197,8 +198,6 @@ func classOf(err error) string {
 		return classed.ErrorClass()
 	case errors.Is(err, errClock):
 		return "clock"
-	case errors.Is(err, fs.ErrNotExist):
-		return "bad_input"
 	}
 	return "internal"
 }

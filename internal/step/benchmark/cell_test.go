@@ -332,7 +332,7 @@ func TestKey(t *testing.T) {
 			t.Errorf("the key does not know %s", what)
 		}
 	}
-	for what, settings := range map[string]string{"timeout": base + ", timeout: 5m", "require": base + ", require: {power: ac}", "gate": base + ", runs: {min: 6}, gate: {against: accepted, slower_by: {ttft_ms: 1%}}"} {
+	for what, settings := range map[string]string{"timeout": base + ", timeout: 5m", "require": base + ", require: {power: ac}", "gate": base + ", runs: {min: 6, processes: 2}, gate: {against: accepted, slower_by: {ttft_ms: 1%}}"} {
 		if key(settings, nil) != same {
 			t.Errorf("the key moves with %s", what)
 		}
@@ -350,7 +350,7 @@ func TestKey(t *testing.T) {
 func TestCommand(t *testing.T) {
 	l := newLab()
 	var ran [][]string
-	l.kind.Run = func(_ context.Context, argv []string) (string, error) {
+	l.kind.Run = func(_ context.Context, _ string, argv []string) (string, error) {
 		ran = append(ran, argv)
 		if argv[0] == "version" {
 			return "x 1.2\n", nil
@@ -366,7 +366,7 @@ func TestCommand(t *testing.T) {
 	if got := ran[len(ran)-1]; !slices.Equal(got, []string{"x", "-m", oracle.TinyStories(t), "20/5/1/3"}) {
 		t.Errorf("ran %v", got)
 	}
-	l.kind.Run = func(context.Context, []string) (string, error) { return "nothing to see", nil }
+	l.kind.Run = func(context.Context, string, []string) (string, error) { return "nothing to see", nil }
 	reports, _ = l.run(t, openCache(t), folderRecipe(t, settings))
 	if reports[0].Class != "output" || !strings.Contains(reports[0].Error, "nothing to see") {
 		t.Errorf("%s: %s", reports[0].Class, reports[0].Error)

@@ -35,8 +35,8 @@ type Kind struct {
 	Machine func() machine.Fingerprint
 	// Program is the identity of this program: what times the built-in runtime.
 	Program func() string
-	// Run starts a user's own program and returns what it wrote to standard output; nil where that was not allowed.
-	Run   func(ctx context.Context, argv []string) (output string, err error)
+	// Run starts a user's own program in a folder and returns what it wrote to standard output; nil where that was not allowed.
+	Run   func(ctx context.Context, dir string, argv []string) (output string, err error)
 	Quick bool // three runs, no gate
 	// State of the machine; nil: machine.Now.
 	State func() machine.State
@@ -171,7 +171,7 @@ func (p *planning) add(s subject, runtime, compute string, batch int, shape spec
 		return
 	}
 	p.seen[name] = true
-	a := &cell{kind: p.Kind, entry: p.entry, cell: c, sides: []side{own}, subject: s}
+	a := &cell{kind: p.Kind, entry: p.entry, cell: c, sides: []side{own}, subject: s, recipeDir: p.b.Recipe().Dir}
 	if p.Quick {
 		a.entry.Runs = spec.Runs{Min: 3, Max: 3, Processes: 1}
 		a.entry.Gate = nil

@@ -31,10 +31,10 @@ var Table = []Metric{
 	{LoadMS, "ms", false, false, "time that the runtime takes to load the folder, with its files in the page cache; the start of its process is not in it. A runtime that maps its weights reads them in the first run."},
 	{CompileMS, "ms", false, false, "time to first token of the very first run minus the median of those measured: what is compiled or read once."},
 	{WeightsBytes, "bytes", false, true, "bytes of all weight tensors, as the runtime takes them from the folder."},
-	{PeakMemory, "bytes", false, true, "the most memory in any phase: what MLX or CUDA have allocated; on the CPU, for PyTorch and the built-in runtime, what the process has in memory, mapped weights included."},
-	{PeakLoad, "bytes", false, true, "the same while loading."},
-	{PeakPrefill, "bytes", false, true, "the same while prompts are read; the peak is reset before each phase."},
-	{PeakDecode, "bytes", false, true, "the same while tokens are made."},
+	{PeakMemory, "bytes", false, false, "the most memory in any phase: what MLX or CUDA have allocated; on the CPU, for PyTorch and the built-in runtime, what the process has in memory, mapped weights included."},
+	{PeakLoad, "bytes", false, false, "the same while loading."},
+	{PeakPrefill, "bytes", false, false, "the same while prompts are read; the peak is reset before each phase."},
+	{PeakDecode, "bytes", false, false, "the same while tokens are made."},
 	{Energy, "J/tok", false, false, "energy of the processor packages over a run / new tokens, idle power included, where the system has a counter (Linux, RAPL)."},
 }
 

@@ -114,7 +114,7 @@ func TestReality(t *testing.T) {
 // compare measures the tiny model against itself, one side slowed.
 func compare(t *testing.T, by float64) *benchmark.Report {
 	t.Helper()
-	recipe := fmt.Sprintf("version: 1\nmodels: {tiny: {source: %q}}\nbenchmark: {b: {matrix: {target: tiny, runtime: builtin, shape: 64+32}, runs: {min: 12, max: 20}}}\n", "path:"+filepath.ToSlash(oracle.TinyStories(t)))
+	recipe := fmt.Sprintf("version: 1\nmodels: {tiny: {source: %q}}\nbenchmark: {b: {matrix: {target: tiny, runtime: builtin, shape: 64+32}, runs: {min: 12, max: 20, processes: 4}}}\n", "path:"+filepath.ToSlash(oracle.TinyStories(t)))
 	r, diags := spec.LoadBytes("recipe.yaml", t.TempDir(), []byte(recipe), spec.Options{})
 	if diags.HasErrors() {
 		t.Fatal(diags)

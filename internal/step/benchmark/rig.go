@@ -3,6 +3,7 @@ package benchmark
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"regexp"
 	"strconv"
@@ -19,7 +20,7 @@ import (
 func (m *measuring) rig(i int, s side) (rig, error) {
 	dir := m.env.Inputs[i].Dir
 	if s.command != nil {
-		return &commandRig{kind: m.kind, command: s.command, cell: m.cell.cell, dir: dir}, nil
+		return &commandRig{kind: m.kind, command: s.command, cell: m.cell.cell, dir: dir, recipeDir: m.recipeDir}, nil
 	}
 	if s.missing != nil {
 		return nil, s.missing
@@ -147,6 +148,8 @@ type commandRig struct {
 	command *spec.Command
 	cell    Cell
 	dir     string
+
+	recipeDir string // where the program runs
 }
 
 func (r *commandRig) open(ctx context.Context) (time.Duration, error) {
@@ -157,9 +160,9 @@ func (r *commandRig) open(ctx context.Context) (time.Duration, error) {
 }
 
 func (r *commandRig) call(ctx context.Context, _, _ int) (map[string]float64, error) {
-	output, err := r.kind.Run(ctx, r.argv())
+	output, err := r.kind.Run(ctx, r.recipeDir, r.argv())
 	if err != nil {
-		return nil, err
+		return nil, &cellError{"command", err.Error(), "try the program by hand"}
 	}
 	out := map[string]float64{}
 	for _, reading := range r.command.Read {
@@ -169,10 +172,13 @@ func (r *commandRig) call(ctx context.Context, _, _ int) (map[string]float64, er
 		}
 		text := found[len(found)-1][1]
 		v, err := strconv.ParseFloat(text, 64)
-		if err != nil || v <= 0 {
+		if err != nil || !(v > 0) || math.IsInf(v, 0) {
 			return nil, &cellError{"output", fmt.Sprintf("%s: %q is not a positive number", reading.Metric, text), "the first group of the expression has to hold the number"}
 		}
 		out[reading.Metric] = v
+	}
+	if _, ok := out[r.cell.Main()]; !ok {
+		return nil, &cellError{"output", "read: does not say " + r.cell.Main() + ", which such a cell is ranked by", "add an expression for it"}
 	}
 	return out, nil
 }
@@ -204,7 +210,7 @@ func end(s string, n int) string {
 }
 
 // version of a user's program, as it prints it: part of the key.
-func (k Kind) version(c *spec.Command) string {
+func (k Kind) version(dir string, c *spec.Command) string {
 	if c.Version == nil {
 		return "unknown"
 	}
@@ -213,7 +219,7 @@ func (k Kind) version(c *spec.Command) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	output, err := k.Run(ctx, c.Version)
+	output, err := k.Run(ctx, dir, c.Version)
 	if err != nil {
 		return "unknown"
 	}
