@@ -94,20 +94,22 @@ func TestReality(t *testing.T) {
 		by   float64 // of spinning on one core; that the others fall asleep meanwhile comes on top
 		want judge.Verdict
 	}{{"the same", 0, judge.OK}, {"slowed by 10 %", 0.10, judge.Slower}} {
-		counts := map[judge.Verdict]int{}
-		for i := range n {
-			r := compare(t, c.by)
-			if !r.OK() {
-				t.Fatalf("%s, %d: %s", c.name, i, r.Error)
+		t.Run(c.name, func(t *testing.T) {
+			counts := map[judge.Verdict]int{}
+			for i := range n {
+				r := compare(t, c.by)
+				if !r.OK() {
+					t.Fatalf("%d: %s", i, r.Error)
+				}
+				checks, verdict := judge.Gate(r, &spec.Gate{Against: "git:x", SlowerBy: []spec.Tolerance{{Metric: benchmark.DecodeTokS, Share: 0.03}}}, nil)
+				counts[verdict]++
+				t.Logf("%d: %s, %d runs, ratio %.3f [%.3f, %.3f], %v", i, verdict, r.Ratios[benchmark.DecodeTokS].N, checks[0].Value.Value, checks[0].Value.Low, checks[0].Value.High, r.Flags)
 			}
-			checks, verdict := judge.Gate(r, &spec.Gate{Against: "git:x", SlowerBy: []spec.Tolerance{{Metric: benchmark.DecodeTokS, Share: 0.03}}}, nil)
-			counts[verdict]++
-			t.Logf("%s %d: %s, %d runs, ratio %.3f [%.3f, %.3f], %v", c.name, i, verdict, r.Ratios[benchmark.DecodeTokS].N, checks[0].Value.Value, checks[0].Value.Low, checks[0].Value.High, r.Flags)
-		}
-		t.Logf("%s: %v", c.name, counts)
-		if c.want == judge.OK && counts[judge.Slower] > 0 || c.want == judge.Slower && counts[judge.Slower] < n {
-			t.Errorf("%s: %v of %d", c.name, counts, n)
-		}
+			t.Logf("%v", counts)
+			if c.want == judge.OK && counts[judge.Slower] > 0 || c.want == judge.Slower && counts[judge.Slower] < n {
+				t.Errorf("%v of %d", counts, n)
+			}
+		})
 	}
 }
 
