@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/mlxbuild/mlxbuild/executor"
-	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/report"
@@ -124,6 +123,7 @@ func (p *project) benchmarks(outcomes []executor.Outcome) ([]report.Bench, error
 		action, ok := s.Action.(interface {
 			Benchmark() spec.Benchmark
 			Cell() benchmark.Cell
+			NoBaseline() string
 		})
 		if !ok || o.Key == (cache.Digest{}) || o.State == executor.Failed || o.State == executor.Skipped {
 			continue
@@ -138,7 +138,7 @@ func (p *project) benchmarks(outcomes []executor.Outcome) ([]report.Bench, error
 		if r == nil {
 			return nil, fmt.Errorf("the record of %s is not a benchmark", s.Name)
 		}
-		r.Cell = action.Cell() // a record may have been made under another name
+		r.Cell, r.NoBaseline = action.Cell(), action.NoBaseline() // a record may have been made under another name, and without a gate
 		b := report.Bench{Name: action.Benchmark().Name, Target: s.Target, Model: s.Labels["model"], Pos: s.Pos, Step: int(id), Key: o.Key.String(), Report: r, Seconds: rec.Seconds, Made: changed(o.State)}
 		if err := p.judgeCell(&b, action.Benchmark().Gate); err != nil {
 			return nil, err
@@ -317,12 +317,8 @@ func (f benchmarkFlags) write(cells []report.Bench) error {
 		if out.path == "" {
 			continue
 		}
-		data, err := out.data()
-		if err != nil {
+		if err := writeFile(out.path, out.data); err != nil {
 			return err
-		}
-		if err := atomicfile.Write(out.path, data, 0o644); err != nil {
-			return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", out.path, err)}
 		}
 	}
 	if f.Markdown == "" {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"github.com/mlxbuild/mlxbuild/internal/arch/all"
 )
@@ -32,6 +33,20 @@ func (llamaConvertCmd) Help() string {
 
 func (c llamaConvertCmd) Run(a *app) error {
 	return a.convert(conversion{command: "llama convert", hfPath: c.HFPath, out: c.MLXPath, quantize: c.Quantize, convertFlags: c.convertFlags})
+}
+
+// givenPrompts are those of --prompts "a" "b": what follows the first comes as arguments.
+func givenPrompts(flag, more []string) ([]string, error) {
+	if len(more) > 0 && len(flag) == 0 {
+		return nil, &fault{code: exitUsage, msg: fmt.Sprintf("unexpected argument %s", more[0]), hints: []string{`prompts stand behind --prompts: --prompts "a" "b"`}}
+	}
+	prompts := append(flag, more...)
+	for i, p := range prompts {
+		if strings.TrimSpace(p) == "" {
+			return nil, &fault{code: exitUsage, msg: fmt.Sprintf("prompt %d is empty", i+1)}
+		}
+	}
+	return prompts, nil
 }
 
 // needModels says early that a folder is none of a model's; "" names none.

@@ -40,14 +40,9 @@ Exit codes: ` + exitHelp()
 
 func (c llamaBenchmarkCmd) Run(a *app) error {
 	a.quick = c.Quick
-	prompts := append(c.Prompts, c.More...)
-	if len(c.More) > 0 && len(c.Prompts) == 0 {
-		return &fault{code: exitUsage, msg: fmt.Sprintf("unexpected argument %s", c.More[0]), hints: []string{`prompts stand behind --prompts: --prompts "a" "b"`}}
-	}
-	for i, p := range prompts {
-		if strings.TrimSpace(p) == "" {
-			return &fault{code: exitUsage, msg: fmt.Sprintf("prompt %d is empty", i+1)}
-		}
+	prompts, err := givenPrompts(c.Prompts, c.More)
+	if err != nil {
+		return err
 	}
 	if err := needModels(c.MLXPath, c.HFPath); err != nil && !c.Print {
 		return err

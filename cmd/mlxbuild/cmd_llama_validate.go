@@ -38,14 +38,9 @@ Exit codes: ` + exitHelp()
 var defaultPrompts = []string{"The quick brown fox", "In a galaxy far far away", "def fibonacci(n):"}
 
 func (c llamaValidateCmd) Run(a *app) error {
-	prompts := append(c.Prompts, c.More...)
-	if len(c.More) > 0 && len(c.Prompts) == 0 {
-		return &fault{code: exitUsage, msg: fmt.Sprintf("unexpected argument %s", c.More[0]), hints: []string{`prompts stand behind --prompts: --prompts "a" "b"`}}
-	}
-	for i, p := range prompts {
-		if strings.TrimSpace(p) == "" {
-			return &fault{code: exitUsage, msg: fmt.Sprintf("prompt %d is empty", i+1)}
-		}
+	prompts, err := givenPrompts(c.Prompts, c.More)
+	if err != nil {
+		return err
 	}
 	if len(prompts) == 0 {
 		prompts = defaultPrompts

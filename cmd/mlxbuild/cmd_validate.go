@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/mlxbuild/mlxbuild/executor"
-	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/metric"
 	"github.com/mlxbuild/mlxbuild/internal/report"
@@ -127,12 +126,8 @@ func (f validateFlags) write(validations []report.Validation) error {
 		if out.path == "" {
 			continue
 		}
-		data, err := out.write(validations)
-		if err != nil {
+		if err := writeFile(out.path, func() ([]byte, error) { return out.write(validations) }); err != nil {
 			return err
-		}
-		if err := atomicfile.Write(out.path, data, 0o644); err != nil {
-			return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", out.path, err)}
 		}
 	}
 	if f.Markdown == "" {

@@ -36,6 +36,9 @@ func (a *cell) Key(k *cache.KeyWriter) {
 	k.Param("threads", a.cell.Threads)
 	k.Param("warmup", []any{a.entry.Warmup.Runs, a.entry.Warmup.Until})
 	k.Param("runs", []any{a.entry.Runs.Min, a.entry.Runs.Max, a.entry.Runs.Until, a.entry.Runs.Processes})
+	if a.kind.Quick {
+		k.Param("quick", true)
+	}
 	k.Param("cooldown", []any{a.entry.Cooldown.Min.String(), a.entry.Cooldown.Nominal})
 	if a.entry.Prompts != nil {
 		var texts []any
@@ -76,6 +79,9 @@ func (a *cell) Benchmark() spec.Benchmark { return a.entry }
 
 // Cell is the place in the matrix.
 func (a *cell) Cell() Cell { return a.cell }
+
+// NoBaseline says why a cell with a gate has no baseline, as the plan is now; "" when it has one or needs none.
+func (a *cell) NoBaseline() string { return a.noBaseline }
 
 // Where finds the recipe line of a changed parameter.
 func (a *cell) Where(name, path string) (spec.Pos, bool) {
@@ -158,7 +164,7 @@ func (a *cell) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if errors.Is(err, context.DeadlineExceeded) || limited.Err() != nil {
+	if err != nil && limited.Err() != nil { // what was measured just in time counts
 		err = &cellError{"timeout", fmt.Sprintf("over its time of %v after %s", a.entry.Timeout, m.count()), "raise timeout, or take a smaller shape"}
 	}
 	m.finish(err)

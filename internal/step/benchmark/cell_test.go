@@ -115,10 +115,15 @@ func folderRecipe(t *testing.T, settings string) *spec.Recipe {
 	return r
 }
 
-// runLab plans and runs a recipe, and returns the reports of its cells.
 func (l *lab) run(t *testing.T, c *cache.Cache, r *spec.Recipe) ([]*benchmark.Report, []executor.Outcome) {
 	t.Helper()
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{fetch.Kind{}, l.kind})
+	return runCells(t, l.kind, c, r)
+}
+
+// runCells plans and runs a recipe, and returns the reports of its cells.
+func runCells(t *testing.T, kind benchmark.Kind, c *cache.Cache, r *spec.Recipe) ([]*benchmark.Report, []executor.Outcome) {
+	t.Helper()
+	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{fetch.Kind{}, kind})
 	if diags != nil {
 		t.Fatal(diags)
 	}

@@ -2,7 +2,6 @@ package benchmark_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,15 +12,10 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
 	"github.com/mlxbuild/mlxbuild/backend/worker"
-	"github.com/mlxbuild/mlxbuild/executor"
-	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
-	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
-	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
-	"github.com/mlxbuild/mlxbuild/planner"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
@@ -136,35 +130,7 @@ func (alias) Name() string { return "torch" }
 // measure runs a recipe with one cell.
 func measure(t *testing.T, r *spec.Recipe, alone func(string, int) benchmark.Alone) *benchmark.Report {
 	t.Helper()
-	c, err := cache.Open(t.TempDir(), cache.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	kind := benchmark.Kind{Runtimes: backend.NewSet(t.Context(), builtin.New(), alias{builtin.New()}), Alone: alone, Machine: machine.Read, Program: func() string { return "test" }}
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{fetch.Kind{}, kind})
-	if diags != nil {
-		t.Fatal(diags)
-	}
-	want, err := g.Select(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	outcomes, err := executor.Run(t.Context(), g, want, executor.Options{Cache: c, Jobs: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := outcomes[want[0]]
-	if o.Err != nil {
-		t.Fatal(o.Err)
-	}
-	rec := o.Record
-	if rec == nil {
-		rec, _ = c.Record(o.Key)
-	}
-	report := &benchmark.Report{}
-	if err := json.Unmarshal(rec.Result, report); err != nil {
-		t.Fatal(err)
-	}
-	return report
+	reports, _ := runCells(t, kind, openCache(t), r)
+	return reports[0]
 }
