@@ -47,13 +47,14 @@ func run(cmd *exec.Cmd, p Plan) (Result, error) {
 	return a.r, a.err
 }
 
-const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
+// options: threads are followed, other programs that this one starts are not.
+const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 
 func (t *tracer) trace(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Ptrace = true
+	cmd.SysProcAttr.Ptrace, cmd.SysProcAttr.Setpgid = true, true
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (t *tracer) trace(cmd *exec.Cmd) error {
 	return err
 }
 
-// wait for a child of this thread only: other tracers of this process have theirs.
+// wait for a child of this thread only, as other tracers of this process have theirs; pid is the process's, or that of its group below 0, as the thread may have started other children before.
 func wait(pid int, status *unix.WaitStatus) (int, error) {
 	const noThread = 0x20000000 // __WNOTHREAD
 	for {
@@ -106,7 +107,7 @@ func (t *tracer) resume(tid, signal int) {
 func (t *tracer) loop() error {
 	for {
 		var status unix.WaitStatus
-		tid, err := wait(-1, &status)
+		tid, err := wait(-t.pid, &status)
 		if err == unix.ECHILD {
 			return nil
 		}

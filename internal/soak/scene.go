@@ -82,7 +82,8 @@ func (sc scene) outputs() (map[string]string, error) {
 				return err
 			}
 			rel, err := filepath.Rel(sc.dir, path)
-			if err != nil || strings.HasSuffix(rel, ".provenance.json") || filepath.Base(rel) == "results.jsonl" || filepath.Base(rel) == "report.html" {
+			hidden := strings.HasPrefix(filepath.Base(rel), ".") && filepath.Base(rel) != ".gitignore" // see leftovers
+			if err != nil || hidden || strings.HasSuffix(rel, ".provenance.json") || filepath.Base(rel) == "results.jsonl" || filepath.Base(rel) == "report.html" {
 				return err
 			}
 			data, err := os.ReadFile(path)
@@ -177,7 +178,8 @@ func (sc scene) leftovers() string {
 	if err := visit(false); err != nil {
 		return err.Error()
 	}
-	for _, args := range [][]string{{"cache", "gc"}, {"build", "r.yaml"}} {
+	removeAll(filepath.Join(sc.dir, "build", "m", "q4")) // what is written anew in a folder tidies it
+	for _, args := range [][]string{{"cache", "gc"}, {"build", "r.yaml"}, {"init", "another.yaml"}} {
 		if _, err := sc.run(args...); err != nil {
 			return err.Error()
 		}
