@@ -116,45 +116,54 @@ func empty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
+// put is what came of putting outputs in place.
+type put struct {
+	print   cache.Digest // fingerprint of the folder; zero when it is not what this run put there
+	copies  int          // weight files that had to be copied
+	already bool         // nothing was to be done
+}
+
 // link puts a record's outputs into the step's folder: built beside it and renamed, so that the folder is always a whole one. Weights are links into the
-// cache, everything else is a copy that its owner may edit. It returns the fingerprint of what it put there, and how many weight files
-// had to be copied.
-func (w worker) link(ctx context.Context, rec *cache.Record) (print cache.Digest, copies int, err error) {
+// cache, everything else is a copy that its owner may edit.
+func (w worker) link(ctx context.Context, rec *cache.Record) (p put, err error) {
 	folder := w.run.graph.Steps[w.id].Folder
 	release, err := w.run.o.Cache.Lock(ctx, cache.SumBytes([]byte("folder\n"+folder)), func(string) {})
 	if err != nil {
-		return print, 0, err
+		return p, err
 	}
 	defer release()
 	if err := w.mayReplace(folder, rec.Key); err != nil {
-		return print, 0, err
+		return p, err
 	}
 	if err := w.openBuildDir(filepath.Dir(folder)); err != nil {
-		return print, 0, err
+		return p, err
 	}
 	w.sweep(folder)
+	if p.print, p.already = w.inPlaceAlready(rec); p.already {
+		return p, nil
+	}
 	next := privateName(folder, "next")
 	if err := os.Mkdir(next, 0o755); err != nil {
-		return print, 0, err
+		return p, err
 	}
 	defer os.RemoveAll(next)
-	if copies, err = w.linkAll(ctx, rec, next); err != nil {
-		return print, copies, err
+	if p.copies, err = w.linkAll(ctx, rec, next); err != nil {
+		return p, err
 	}
 	made, err := os.Lstat(next)
 	if err != nil {
-		return print, copies, err
+		return p, err
 	}
 	if err := w.swap(rec, folder, next); err != nil {
-		return print, copies, err
+		return p, err
 	}
-	if print, err = Fingerprint(folder); err != nil {
-		return print, copies, err
+	if p.print, err = Fingerprint(folder); err != nil {
+		return p, err
 	}
 	if now, err := os.Lstat(folder); err != nil || !os.SameFile(made, now) { // another run's, where locks keep nobody out
-		print = cache.Digest{}
+		p.print = cache.Digest{}
 	}
-	return print, copies, nil
+	return p, nil
 }
 
 // inPlaceAlready finds a folder that holds a record's outputs, though its metadata is not as remembered: a hard link to a blob that another folder has as well changes when the other one does. Putting the

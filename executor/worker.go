@@ -189,20 +189,15 @@ func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, e
 		return out, fmt.Errorf("the record of %s has just gone: %w", s.Name, cache.ErrMissing)
 	}
 	r.lease.Add(outputDigests(rec)...)
-	if print, ok := w.inPlaceAlready(rec); ok {
-		c.SetMemo(placeMemo(v.key, s.Folder), print)
-		c.AddRoot(w.buildDir(), []cache.Digest{v.key})
-		return out, nil
-	}
-	print, copies, err := w.link(ctx, rec)
+	put, err := w.link(ctx, rec)
 	if err != nil {
 		return out, unwritable(s.Folder, err)
 	}
-	out.WeightCopies = copies
-	if state == UpToDate {
+	out.WeightCopies = put.copies
+	if state == UpToDate && !put.already {
 		out.State, out.Reason = Restored, "taken from the cache"
 	}
-	c.SetMemo(placeMemo(v.key, s.Folder), print)
+	c.SetMemo(placeMemo(v.key, s.Folder), put.print)
 	c.AddRoot(w.buildDir(), []cache.Digest{v.key})
 	return out, nil
 }

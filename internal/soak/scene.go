@@ -78,11 +78,14 @@ func (sc scene) outputs() (map[string]string, error) {
 			if os.IsNotExist(err) {
 				return nil
 			}
+			if err == nil && e.IsDir() && strings.HasPrefix(e.Name(), ".") {
+				return filepath.SkipDir // see leftovers
+			}
 			if err != nil || e.IsDir() {
 				return err
 			}
 			rel, err := filepath.Rel(sc.dir, path)
-			hidden := strings.HasPrefix(filepath.Base(rel), ".") && filepath.Base(rel) != ".gitignore" // see leftovers
+			hidden := strings.HasPrefix(filepath.Base(rel), ".") && filepath.Base(rel) != ".gitignore"
 			if err != nil || hidden || strings.HasSuffix(rel, ".provenance.json") || filepath.Base(rel) == "results.jsonl" || filepath.Base(rel) == "report.html" {
 				return err
 			}
