@@ -206,19 +206,19 @@ func (s *soak) kills() (*findings, error) {
 			}
 		}
 	}
-	points = s.pickPoints(points)
+	points = spread(points, s.sample, s.seed)
 	return f, s.each(len(points), func(i int, dir string) error { return s.kill(f, points[i], dir) })
 }
 
-// pickPoints takes a sample that is spread over all of them, if one was asked for.
-func (s *soak) pickPoints(all []point) []point {
-	if s.sample == 0 || s.sample >= len(all) {
+// spread takes a sample that is spread over all of them, if one was asked for.
+func spread[T any](all []T, sample int, seed uint64) []T {
+	if sample == 0 || sample >= len(all) {
 		return all
 	}
-	rng := rand.New(rand.NewPCG(s.seed, 1))
-	var out []point
-	for i := range s.sample {
-		from, to := i*len(all)/s.sample, (i+1)*len(all)/s.sample
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var out []T
+	for i := range sample {
+		from, to := i*len(all)/sample, (i+1)*len(all)/sample
 		out = append(out, all[from+rng.IntN(to-from)])
 	}
 	return out

@@ -31,6 +31,7 @@ type part struct {
 // parts, in the order they run when none is named.
 var parts = []part{
 	{"kills", "kill each command at each call that changes a file, then run it again", (*soak).kills},
+	{"disk", "have the disk fail in every way at every call of each command, then run it again", (*soak).disk},
 }
 
 // soak is what every part works with.
