@@ -61,7 +61,8 @@ func (r *Repo) ID() string {
 	return r.id
 }
 
-// Commit adds files to what a branch has, and takes away those whose content is nil. It returns the new commit. The branch is made where there is none.
+// Commit adds files to what a branch has, and takes away those whose content is nil. It returns the new commit. A branch that
+// is not there yet begins where main is.
 func (r *Repo) Commit(branch string, files map[string][]byte) string {
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
@@ -72,6 +73,9 @@ func (r *Repo) Commit(branch string, files map[string][]byte) string {
 			continue
 		}
 		changes[name] = r.hub.file(name, content{data: data, size: int64(len(data))})
+	}
+	if main := r.refs["refs/heads/main"]; main != "" && r.refs[head(branch)] == "" {
+		r.refs[head(branch)] = main
 	}
 	return r.commit(head(branch), "Change "+branch, changes)
 }
@@ -197,6 +201,9 @@ func (r *Repo) Files(revision string) (map[string][]byte, error) {
 
 // find looks a revision up. The caller holds the lock.
 func (r *Repo) find(revision string) *commit {
+	if revision == "HEAD" {
+		revision = "main"
+	}
 	for _, ref := range []string{revision, "refs/heads/" + revision, "refs/tags/" + revision} {
 		if id := r.refs[ref]; id != "" {
 			return r.commits[id]

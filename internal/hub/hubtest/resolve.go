@@ -82,6 +82,21 @@ func (x *exchange) resolveCache() *reply {
 	return p
 }
 
+// raw serves what git has: of an LFS file the pointer.
+func (x *exchange) raw() *reply {
+	c, f, p := x.findFile()
+	if p != nil {
+		return p
+	}
+	if f.sha256 != "" {
+		text := pointer(f.sha256, f.size)
+		f.content = content{data: text, size: int64(len(text))}
+	}
+	p = x.content(f.content, `"`+f.sha1+`"`, "text/plain; charset=utf-8")
+	p.set("X-Repo-Commit", c.id)
+	return p
+}
+
 // sign makes the URL of an LFS object, good for some time.
 func (h *Hub) sign(f file) string {
 	v := url.Values{"file": {f.path}, "Expires": {strconv.FormatInt(h.o.Now().Add(h.o.SignedFor).Unix(), 10)}}

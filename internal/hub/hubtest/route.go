@@ -46,8 +46,8 @@ func parse(r *http.Request) target {
 	}
 	for i := 1; i <= 2 && i < len(parts); i++ {
 		switch {
-		case parts[i] == "resolve" && len(parts) >= i+3:
-			t.route, t.id, t.rev, t.file = "resolve", strings.Join(parts[:i], "/"), parts[i+1], strings.Join(parts[i+2:], "/")
+		case (parts[i] == "resolve" || parts[i] == "raw") && len(parts) >= i+3:
+			t.route, t.id, t.rev, t.file = parts[i], strings.Join(parts[:i], "/"), parts[i+1], strings.Join(parts[i+2:], "/")
 			return t
 		case strings.HasSuffix(parts[i-1], ".git") && parts[i] == "info":
 			t.id = strings.TrimSuffix(strings.Join(parts[:i], "/"), ".git")
@@ -141,6 +141,8 @@ func (x *exchange) handle() *reply {
 		return x.resolve()
 	case "resolve-cache":
 		return x.resolveCache()
+	case "raw":
+		return x.raw()
 	case "cdn":
 		return x.cdn()
 	}
