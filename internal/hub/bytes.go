@@ -52,14 +52,10 @@ func (c *Client) bytes(ctx context.Context, r Repo, commit string, f File) ([]by
 	if err != nil {
 		return nil, err
 	}
-	got, want, kind := sha256Hex(data), f.SHA256, "SHA-256"
-	if want == "" {
-		h := newGitHash(f)
-		h.Write(data)
-		got, want, kind = hex.EncodeToString(h.Sum(nil)), f.GitSHA1, "git hash"
-	}
-	if got != want {
-		e := wrongHash(about, kind, got, want)
+	h := hasher(f)
+	h.Write(data)
+	if got := hex.EncodeToString(h.Sum(nil)); got != f.oid() {
+		e := wrongHash(about, f, got)
 		e.tries = 2
 		return nil, e
 	}

@@ -215,18 +215,22 @@ func (dl *download) report(n int64) {
 
 // check compares the hash of what came with what the Hub promised.
 func (dl *download) check() error {
-	got, want, kind := hex.EncodeToString(dl.sum[:]), dl.file.SHA256, "SHA-256"
-	if want == "" {
-		got, want, kind = dl.git, dl.file.GitSHA1, "git hash"
+	got := hex.EncodeToString(dl.sum[:])
+	if dl.file.SHA256 == "" {
+		got = dl.git
 	}
-	if got == want {
+	if got == dl.file.oid() {
 		return nil
 	}
-	return &startAgain{why: "its " + kind + " is wrong", plain: true, wrong: wrongHash(dl.about, kind, got, want)}
+	return &startAgain{why: "its hash is wrong", plain: true, wrong: wrongHash(dl.about, dl.file, got)}
 }
 
-func wrongHash(s subject, kind, got, want string) *Error {
-	return &Error{Class: Corrupt, What: fmt.Sprintf("%s came with other content than the Hub promises, twice: %s %s, not %s", s, kind, got, want),
+func wrongHash(s subject, f File, got string) *Error {
+	kind := "SHA-256"
+	if f.SHA256 == "" {
+		kind = "git hash"
+	}
+	return &Error{Class: Corrupt, What: fmt.Sprintf("%s came with other content than the Hub promises, twice: %s %s, not %s", s, kind, got, f.oid()),
 		Do: "try again; if it stays so, a proxy or mirror on the way changes files (HF_ENDPOINT, HTTPS_PROXY)"}
 }
 

@@ -55,6 +55,14 @@ func newGitHash(f File) hash.Hash {
 	return h
 }
 
+// hasher makes the hash that names a file's content.
+func hasher(f File) hash.Hash {
+	if f.SHA256 != "" {
+		return sha256.New()
+	}
+	return newGitHash(f)
+}
+
 type noHash struct{}
 
 func (noHash) Write(p []byte) (int, error) { return len(p), nil }
