@@ -47,6 +47,7 @@ var layers = []layer{
 	{"internal/report", "spec internal/metric internal/stat internal/judge internal/report/page internal/result internal/step/validate internal/step/benchmark internal/step/generate", "it writes results down and decides nothing"},
 	{"internal/cache", "internal/atomicfile internal/jsonx", "bytes and keys, whatever they stand for"},
 	{"internal/tensor", "internal/quant", "arithmetic needs no files and no models"},
+	{"internal/lock", "internal/cache", "what is pinned, whoever pinned it"},
 
 	{"internal/arch/all", "internal/arch internal/arch/*", "it is the list of architectures"},
 	{"internal/arch", "internal/jsonx internal/quant internal/safetensors internal/tensor", "an architecture is read off config.json and headers"},
@@ -60,7 +61,7 @@ var layers = []layer{
 
 	{"spec", "schemas", "a recipe is valid before anything is known about models"},
 	{"internal/step", "spec internal/cache internal/result", "what every kind of step is made of; it knows none of them"},
-	{"internal/step/*", "internal/step spec internal/cache internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
+	{"internal/step/*", "internal/step spec internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
 		"a kind of step sees its inputs and parameters: not the planner, not the executor, no other kind"},
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},

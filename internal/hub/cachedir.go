@@ -25,9 +25,15 @@ func (s Settings) folder(r Repo) string {
 }
 
 // Cached finds a file of a repository in Hugging Face's own cache, by its name there and its size. Its content is not looked at: their client does not check it either.
-func (s Settings) Cached(r Repo, f File) (name string, ok bool) {
+// commit may be empty; with it a file is found whose blob has another name than f knows, by the link of that commit.
+func (s Settings) Cached(r Repo, commit string, f File) (name string, ok bool) {
 	if s.CacheDir == "" || r.check() != nil || f.check() != nil || CheckPath(f.Path) != nil {
 		return "", false
+	}
+	if checkCommit(commit) == nil {
+		if name, ok := s.inside(filepath.Join(s.folder(r), "snapshots", commit, filepath.FromSlash(f.Path)), f.Size); ok {
+			return name, true
+		}
 	}
 	if name, ok := s.inside(filepath.Join(s.folder(r), "blobs", f.oid()), f.Size); ok {
 		return name, true

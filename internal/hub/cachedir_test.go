@@ -44,13 +44,13 @@ func TestWriteCache(t *testing.T) {
 		if want := strings.Repeat("../", 2+strings.Count(f.Path, "/")) + "blobs/" + f.oid(); err == nil && filepath.ToSlash(to) != want {
 			t.Errorf("%s -> %s, want %s", f.Path, to, want)
 		}
-		name, ok := s.Cached(repo, f)
+		name, ok := s.Cached(repo, "", f)
 		if !ok || filepath.Base(name) != f.oid() {
 			t.Errorf("Cached(%s) = %s, %v", f.Path, name, ok)
 		}
 		other := f
 		other.Size++
-		if _, ok := s.Cached(repo, other); ok {
+		if _, ok := s.Cached(repo, "", other); ok {
 			t.Errorf("%s: found with another size", f.Path)
 		}
 	}
@@ -106,7 +106,7 @@ func TestCacheLinks(t *testing.T) {
 	if err := os.Symlink(filepath.Join(outside, "blob"), blob); err != nil {
 		t.Fatal(err)
 	}
-	if name, ok := s.Cached(repo, of[0]); ok {
+	if name, ok := s.Cached(repo, "", of[0]); ok {
 		t.Errorf("believed: %s", name)
 	}
 }
@@ -122,10 +122,10 @@ func TestCachedWithoutLinks(t *testing.T) {
 	if err := os.WriteFile(at, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := s.Cached(Repo{"datasets", "name"}, gitFile("a/b.txt", data)); !ok {
+	if _, ok := s.Cached(Repo{"datasets", "name"}, "", gitFile("a/b.txt", data)); !ok {
 		t.Error("not found")
 	}
-	if _, ok := s.Cached(Repo{"datasets", "name"}, gitFile("../"+commit+"/a/b.txt", data)); ok {
+	if _, ok := s.Cached(Repo{"datasets", "name"}, "", gitFile("../"+commit+"/a/b.txt", data)); ok {
 		t.Error("found by a path that leaves its folder")
 	}
 }

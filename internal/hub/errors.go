@@ -117,6 +117,9 @@ type subject struct {
 func (s subject) String() string {
 	switch {
 	case s.path != "":
+		if s.repo.ID == "" { // an address outside the Hub
+			return clean(s.path)
+		}
 		return clean(s.path) + " of " + s.repo.String()
 	case s.revision != "":
 		return s.repo.String() + " at " + clean(s.revision)
