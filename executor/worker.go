@@ -52,6 +52,9 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 			return Outcome{}, err
 		}
 		tree, err := s.Source.Read(ctx, env)
+		if known := r.steps[w.id].Tree; err == nil && known != (cache.Digest{}) && known != tree {
+			err = fmt.Errorf("BUG: %s is %s, and %s was pinned", s.Name, tree.Short(), known.Short())
+		}
 		return Outcome{State: Done, Tree: tree}, err
 	}
 	var out Outcome
@@ -217,13 +220,15 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn,
 		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
 		Message:  func(text string) { r.o.Events(Event{Kind: Message, ID: w.id, Message: text}) },
-		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) }}
+		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) },
+		Hold:     func(blobs ...cache.Digest) { r.lease.Add(blobs...) }}
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
 		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
 		switch {
 		case maker.Source != nil:
 			input.Dir = maker.Source.Dir()
+			input.Check = func(ctx context.Context) error { return maker.Source.Check(ctx, r.o.Cache, input.Digest) }
 		case maker.Folder == "":
 			var err error
 			if input.Files, err = w.files(w.keys[i]); err != nil {

@@ -160,17 +160,19 @@ func (a *app) convert(c conversion) error {
 		fmt.Fprint(a.stdout, text)
 		return nil
 	}
-	cache, err := a.openCache()
+	p, err := a.newProject()
 	if err != nil {
 		return err
 	}
-	p := &project{cache: cache}
-	defer cache.Close()
+	defer p.close()
 	r, diags := spec.LoadBytes(memoryRecipe, ".", []byte(text), spec.Options{})
 	if diags.HasErrors() {
 		return diags
 	}
 	if err := a.plan(p, []*spec.Recipe{r}, nil); err != nil {
+		return err
+	}
+	if err := a.lockMissing(p); err != nil {
 		return err
 	}
 	out, err := filepath.Abs(c.out)

@@ -70,13 +70,15 @@ func (c llamaBenchmarkCmd) Run(a *app) error {
 			b.Versus.Target = c.hfName()
 		}
 	}
-	cache, err := a.openCache()
+	p, err := a.newProject()
 	if err != nil {
 		return err
 	}
-	p := &project{cache: cache}
-	defer cache.Close()
+	defer p.close()
 	if err := a.plan(p, []*spec.Recipe{recipe}, nil); err != nil {
+		return err
+	}
+	if err := a.lockMissing(p); err != nil {
 		return err
 	}
 	return a.benchmark(p, executor.Options{Jobs: 1, KeepGoing: true}, c.benchmarkFlags)

@@ -55,13 +55,15 @@ func (c llamaValidateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	cache, err := a.openCache()
+	p, err := a.newProject()
 	if err != nil {
 		return err
 	}
-	p := &project{cache: cache}
-	defer cache.Close()
+	defer p.close()
 	if err := a.plan(p, []*spec.Recipe{recipe}, nil); err != nil {
+		return err
+	}
+	if err := a.lockMissing(p); err != nil {
 		return err
 	}
 	return a.validate(p, executor.Options{Jobs: 1}, c.validateFlags, true)

@@ -53,3 +53,14 @@ func TestKills(t *testing.T) {
 		t.Errorf("scenes are left: %v", left)
 	}
 }
+
+// A disk that fails in any way, at any call: right bytes or a clear error, and the same command goes through when the disk is well again.
+func TestDisk(t *testing.T) {
+	s := gate(t)
+	s.sample = 150
+	f, err := s.disk()
+	found(t, f, err)
+	if err == nil && (f.counts["said so"] < 40 || f.counts["went through"] < 40) {
+		t.Errorf("%s: the faults do not hit what they should", f)
+	}
+}
