@@ -360,6 +360,15 @@ func (e *unresolved) Error() string {
 
 func (e *unresolved) Unwrap() error { return e.err }
 
+// diag is the error at its line in the recipe.
+func (e *unresolved) diag() spec.Diag {
+	d := spec.Diag{Pos: e.pos, Msg: e.err.Error(), Hints: hintsOf(e.err)}
+	if e.recipe.File != memoryRecipe {
+		d.Msg = fmt.Sprintf("%s %s: %s", e.kind(), e.name, d.Msg)
+	}
+	return d
+}
+
 // sayLocked tells what a source was resolved to.
 func (a *app) sayLocked(w wanted, info hub.Info) {
 	if a.json || a.quiet {

@@ -21,6 +21,17 @@ func (a *app) sayError(err error) {
 		a.sayDiags(diags)
 		return
 	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range several.Unwrap() {
+			a.sayError(e)
+		}
+		return
+	}
+	var u *unresolved
+	if errors.As(err, &u) {
+		a.sayDiags(spec.Diags{u.diag()})
+		return
+	}
 	a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), err.Error())
 	for _, h := range hintsOf(err) {
 		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
