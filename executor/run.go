@@ -184,7 +184,7 @@ func (r *run) lookAll() {
 	r.inputs, r.waits, r.needs, r.rank = make([][]cache.Digest, n), make([]int, n), make([]bool, n), make([]float64, n)
 	for _, id := range r.closure {
 		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
-		if r.countWaits(id); r.waits[id] > 0 {
+		if r.countWaits(id); r.waits[id] > 0 && r.look.taken(id) == nil {
 			continue
 		}
 		v := r.look.look(id, r.inputs[id])
