@@ -39,6 +39,8 @@ type Provenance struct {
 	Placed   time.Time         `json:"placed"`
 	Host     string            `json:"host"`
 	Mlxbuild string            `json:"mlxbuild"`
+	// Files are the digests of all files of the folder, by path; format 1 has none.
+	Files map[string]cache.Digest `json:"-"`
 }
 
 // statement is an in-toto Statement v1: what the file holds, field by field in docs/formats.md.
@@ -159,6 +161,12 @@ func (s *statement) provenance() *Provenance {
 		Mlxbuild: r.Metadata.By}
 	if d.External.Recipe != nil {
 		p.Recipe = d.External.Recipe.Name
+	}
+	p.Files = map[string]cache.Digest{}
+	for _, f := range s.Subject {
+		if digest, err := cache.ParseDigest(f.Digest["sha256"]); err == nil {
+			p.Files[f.Name] = digest
+		}
 	}
 	return p
 }

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
+	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/planner"
 )
 
@@ -133,19 +136,20 @@ func (a *app) verifyFolders(dirs []string) error {
 	found := map[string][]convert.Problem{}
 	n := 0
 	for _, dir := range dirs {
-		found[dir] = convert.VerifyFolder(a.ctx, dir)
-		n += len(found[dir])
+		problems := append(convert.VerifyFolder(a.ctx, dir), changedManifest(dir)...)
 		if a.ctx.Err() != nil {
 			return &fault{code: exitInterrupted, msg: "interrupted"}
 		}
-		if a.json {
-			continue
+		wrong := 0
+		for _, p := range problems {
+			if !p.Note {
+				wrong++
+			}
 		}
-		for _, p := range found[dir] {
-			a.term.Line("%s: %s", dir, p)
-		}
-		if len(found[dir]) == 0 && !a.quiet {
-			fmt.Fprintf(a.stdout, "ok: %s\n", dir)
+		found[dir] = problems
+		n += wrong
+		if !a.json {
+			a.sayProblems(dir, problems, wrong)
 		}
 	}
 	if a.json {
@@ -155,6 +159,49 @@ func (a *app) verifyFolders(dirs []string) error {
 	}
 	if n > 0 {
 		return &fault{code: exitBadInput, msg: planner.Count(n, "problem", "problems") + " found"}
+	}
+	return nil
+}
+
+func (a *app) sayProblems(dir string, problems []convert.Problem, wrong int) {
+	for _, p := range problems {
+		text := term.Clean(p.String())
+		switch {
+		case !p.Note:
+			a.term.Line("%s: %s", dir, text)
+		case !a.quiet:
+			a.term.Line("%s: note: %s", dir, text)
+		}
+	}
+	if wrong == 0 && !a.quiet {
+		fmt.Fprintf(a.stdout, "ok: %s\n", dir)
+	}
+}
+
+// changedManifest holds mlxbuild.json, which has the digests of all other files, against the provenance file beside the folder. A folder that was taken elsewhere has none.
+func changedManifest(dir string) []convert.Problem {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	p := executor.ReadProvenance(abs)
+	if p == nil {
+		return nil
+	}
+	want, ok := p.Files[convert.ManifestName]
+	if !ok {
+		return nil
+	}
+	f, err := os.Open(filepath.Join(abs, convert.ManifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return []convert.Problem{{File: convert.ManifestName, What: "it is missing"}}
+	}
+	if err != nil {
+		return []convert.Problem{{File: convert.ManifestName, What: err.Error()}}
+	}
+	defer f.Close()
+	if d, err := cache.SumReader(f); err != nil || d != want {
+		return []convert.Problem{{File: convert.ManifestName, What: fmt.Sprintf("it is not the one that was made (sha256 %s, not %s)", d.Short(), want.Short())}}
 	}
 	return nil
 }
