@@ -294,12 +294,17 @@ func findArch(config *jsonx.Object) (arch.Arch, error) {
 	if kind == "" {
 		return arch.Arch{}, &Error{What: "config.json has no model_type", Do: "it should say which architecture the model has, such as llama"}
 	}
-	a, ok := all.Find(kind)
-	if !ok {
-		return arch.Arch{}, &Error{What: fmt.Sprintf("model_type %q is not supported; supported are %s", kind, strings.Join(all.ModelTypes(), ", ")),
-			Do: "`convert: {runtime: mlx}` has the real mlx_lm.convert do it"}
+	a, _ := all.Find(kind)
+	return a, Supported(kind)
+}
+
+// Supported is an error where a model_type is none that this program knows.
+func Supported(modelType string) error {
+	if _, ok := all.Find(modelType); ok {
+		return nil
 	}
-	return a, nil
+	return &Error{What: fmt.Sprintf("model_type %q is not supported; supported are %s", modelType, strings.Join(all.ModelTypes(), ", ")),
+		Do: "`convert: {runtime: mlx}` has the real mlx_lm.convert do it"}
 }
 
 // refuseCode refuses configs that want code of the repository to run. auto_map is only data: the architectures here need no code.
@@ -319,7 +324,7 @@ func smallFiles(dir string) ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if takesAlong(e.Name()) && isFile(filepath.Join(dir, e.Name())) {
+		if TakesAlong(e.Name()) && isFile(filepath.Join(dir, e.Name())) {
 			out = append(out, e.Name())
 		}
 	}
@@ -337,7 +342,8 @@ func smallFiles(dir string) ([]string, error) {
 var taken = [...]string{"tokenizer*", "vocab*", "merges*", "*.model", "*.tiktoken", "special_tokens_map.json", "added_tokens.json", "*.jinja", "chat_template.json",
 	"generation_config.json", "LICENSE*"}
 
-func takesAlong(name string) bool {
+// TakesAlong reports whether a converted model takes a file of this name along as it is. Never *.py.
+func TakesAlong(name string) bool {
 	for _, never := range []string{".py", ".pyc", ".so", ".safetensors"} {
 		if strings.HasSuffix(name, never) {
 			return false

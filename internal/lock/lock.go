@@ -1,0 +1,171 @@
+// Package lock is mlxbuild.lock: which commit, files, sizes and digests a recipe's sources on the Hub have, and which versions its tools.
+//
+// It is kept in git beside the recipe. One entry a line, sorted, so that two branches merge; it holds facts only, and nothing of the machine that wrote it:
+//
+//	mlxbuild-lock 1
+//	file hf:org/name@COMMIT config.json 658 sha256:…
+//	model hf:org/name@main COMMIT llama
+//	tool mlx 0.32.4
+//
+// A `model` line says what a name in a recipe was resolved to, with the config's model_type, because that is what the keys of conversions need before anything is fetched; a `dataset` line is the
+// same for a corpus. `file` lines belong to a commit. What a person edits or a merge leaves is read with care: anything that is not a lock is refused with its line.
+package lock
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+)
+
+// Name of the file, beside the recipe.
+const Name = "mlxbuild.lock"
+
+// Version of the format.
+const Version = 1
+
+const magic = "mlxbuild-lock "
+
+// limits of what is read: a lock of a thousand models has some 20,000 lines.
+const (
+	MaxSize  = 64 << 20 // bytes
+	maxLines = 1 << 20
+)
+
+// Lock is a file's content. Maps are never nil.
+type Lock struct {
+	Pins  map[string]Pin    // by source as a recipe asks for it: "hf:org/name@main", without @ for the default branch
+	Files map[string][]File // by source at a commit ("hf:org/name@COMMIT"), sorted by path
+	Tools map[string]string // version by name
+}
+
+// Pin is what a source was resolved to.
+type Pin struct {
+	Kind   string // model, dataset
+	Commit string // 40 hexadecimal digits
+	Type   string // model_type of config.json; "-" where there is none
+}
+
+// File of a commit.
+type File struct {
+	Path   string // slash-separated
+	Size   int64  // bytes
+	SHA256 cache.Digest
+}
+
+// Error is a lock that cannot be used.
+type Error struct {
+	File string
+	Line int // 0 = the whole
+	What string
+	Do   string
+}
+
+func (e *Error) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.What)
+	}
+	return e.File + ": " + e.What
+}
+
+// Hint says what to do.
+func (e *Error) Hint() string { return e.Do }
+
+// New is an empty lock.
+func New() *Lock {
+	return &Lock{Pins: map[string]Pin{}, Files: map[string][]File{}, Tools: map[string]string{}}
+}
+
+// At names a source at a commit, as file lines do. source is what a recipe asks for.
+func At(source, commit string) string {
+	uri, _, _ := strings.Cut(source, "@")
+	return uri + "@" + commit
+}
+
+// Of finds what a source was resolved to, with its files; false when it is not there, or not whole.
+func (l *Lock) Of(source string) (Pin, []File, bool) {
+	p, ok := l.Pins[source]
+	files := l.Files[At(source, p.Commit)]
+	return p, files, ok && len(files) > 0
+}
+
+// Set puts a source in, in the place of what was there.
+func (l *Lock) Set(source string, p Pin, files []File) {
+	l.Pins[source] = p
+	files = slices.Clone(files)
+	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
+	l.Files[At(source, p.Commit)] = files
+}
+
+// Keep drops every source but these.
+func (l *Lock) Keep(sources []string) {
+	for s := range l.Pins {
+		if !slices.Contains(sources, s) {
+			delete(l.Pins, s)
+		}
+	}
+}
+
+// Lines are the entries, sorted. Files of a commit that nothing is pinned to are left out: a merge may leave them.
+func (l *Lock) Lines() []string {
+	var lines []string
+	used := map[string]bool{}
+	for source, p := range l.Pins {
+		lines = append(lines, strings.Join([]string{p.Kind, quote(source), p.Commit, quote(p.Type)}, " "))
+		used[At(source, p.Commit)] = true
+	}
+	for at, files := range l.Files {
+		if !used[at] {
+			continue
+		}
+		for _, f := range files {
+			lines = append(lines, fmt.Sprintf("file %s %s %d sha256:%s", at, quote(f.Path), f.Size, f.SHA256))
+		}
+	}
+	for name, version := range l.Tools {
+		lines = append(lines, "tool "+quote(name)+" "+quote(version))
+	}
+	sort.Strings(lines)
+	return lines
+}
+
+// Format writes the file.
+func (l *Lock) Format() []byte {
+	var b bytes.Buffer
+	b.WriteString(magic + strconv.Itoa(Version) + "\n")
+	for _, line := range l.Lines() {
+		b.WriteString(line + "\n")
+	}
+	return b.Bytes()
+}
+
+// Diff lists lines that went (-) and came (+) between two locks.
+func Diff(old, new *Lock) (out []string) {
+	a, b := old.Lines(), new.Lines()
+	for _, line := range a {
+		if _, found := slices.BinarySearch(b, line); !found {
+			out = append(out, "-"+line)
+		}
+	}
+	for _, line := range b {
+		if _, found := slices.BinarySearch(a, line); !found {
+			out = append(out, "+"+line)
+		}
+	}
+	return out
+}
+
+// plain words stand in a line as they are; anything else is quoted as in Go, in ASCII.
+var plain = regexp.MustCompile(`^[A-Za-z0-9._/+=~,@:-]+$`)
+
+func quote(s string) string {
+	if plain.MatchString(s) {
+		return s
+	}
+	return strconv.QuoteToASCII(s)
+}
