@@ -66,6 +66,8 @@ var layers = []layer{
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
 
+	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},
+
 	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
 	{"bench", "", "it measures the program from outside"},
 }
