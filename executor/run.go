@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -32,7 +33,7 @@ type Options struct {
 // ErrInterrupted says that the run was cancelled; what was finished is kept.
 var ErrInterrupted = errors.New("interrupted")
 
-// run is the state of one run. Only the goroutine in loop touches it.
+// run is the state of one run. Only the goroutine in loop touches it, but for what has a lock.
 type run struct {
 	graph     *planner.Graph
 	o         Options
@@ -50,6 +51,9 @@ type run struct {
 	ready     []step.ID // in state Ready
 	memory    int64
 	stopped   bool // start nothing more
+
+	leftLock sync.Mutex
+	left     map[string][]string // see leftIn
 }
 
 // result is what a worker hands back.
@@ -146,7 +150,7 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 	o.Jobs = max(o.Jobs, 1)
 	closure := g.Closure(want)
 	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
-		running: map[step.ID]bool{}}
+		running: map[step.ID]bool{}, left: map[string][]string{}}
 }
 
 // untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
