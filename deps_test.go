@@ -39,6 +39,7 @@ var layers = []layer{
 	{"internal/machine", "", "it looks at the machine, whatever is measured there"},
 	{"internal/prompt", "spec internal/tokenizer internal/chat", "text to ids, as a recipe asks for it"},
 	{"internal/stat", "", "it is arithmetic"},
+	{"internal/hub", "internal/atomicfile internal/jsonx", "it speaks with the Hub, whatever its files are for"},
 	{"internal/git", "", "it runs one program and knows nothing of what it reads"},
 	{"internal/hub/hubtest", "", "a Hub that shared code with the client would share its mistakes"},
 	{"internal/report/page", "", "it shows what it is given"},
@@ -83,10 +84,10 @@ var homes = []home{
 	{"github.com/schollz/progressbar/v3", "internal/term", "one package knows terminals"},
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
-	{"github.com/gofrs/flock", "internal/cache", "locks are the cache's"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
-	{"golang.org/x/text/...", "internal/tokenizer", "only tokenizers need Unicode's tables"},
+	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},
 	{"github.com/invopop/jsonschema", "tests", "the committed schema is compared with one made from Go types"},
 	{"pgregory.net/rapid", "tests", "it makes test cases"},
@@ -96,8 +97,8 @@ var homes = []home{
 	{"plugin", "", "the program is one static binary"},
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
 	{"os/exec", "bench tests internal/oracle backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
-	{"net", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
-	{"net/http/...", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
+	{"net", "tests internal/hub internal/hub/hubtest", "one package talks to a network"},
+	{"net/http/...", "tests internal/hub internal/hub/hubtest", "one package talks to a network"},
 }
 
 func TestImports(t *testing.T) {
