@@ -259,6 +259,8 @@ func (c *Client) mayLead(from, to *url.URL) string {
 		return "it is no http or https address"
 	case to.Hostname() == "" || to.Opaque != "":
 		return "it names no host"
+	case !portFits(to):
+		return "its port is none"
 	case to.User != nil:
 		return "there is a user name in the address"
 	case from.Scheme == "https" && to.Scheme == "http":
