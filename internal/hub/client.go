@@ -157,8 +157,9 @@ func (c *Client) send(ctx context.Context, q request) (*answer, error) {
 	a, err := c.chase(ctx, q)
 	w.pause()
 	if err != nil {
+		err = c.broke(ctx, err, q.about)
 		w.stop()
-		return nil, c.broke(ctx, err, q.about)
+		return nil, err
 	}
 	a.body = &body{in: a.body, watch: w, fail: func(err error) error { return c.broke(ctx, err, q.about) }}
 	return a, nil
