@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,11 +31,11 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// repository has a file of each sort: many pieces and one, in LFS and in git, small, empty, in a folder.
+// repository has a file of each sort: of many pieces and of one, in LFS and in git, empty, in a folder.
 func repository() map[string][]byte {
 	return map[string][]byte{
-		"config.json": []byte(`{"model_type": "llama"}` + "\n"), "tokenizer.json": noise(1, 150_000), "empty.txt": {}, "sub/deep/a.txt": []byte("a\n"),
-		"model.safetensors": noise(2, 200_001), "small.bin": noise(3, 20_000),
+		"config.json": []byte(`{"model_type": "llama"}` + "\n"), "tokenizer.json": noise(1, 150_000), "sub/deep/empty.txt": {},
+		"model.safetensors": noise(2, 200_001),
 	}
 }
 
@@ -60,7 +61,7 @@ func newSite(t *testing.T, o hubtest.Options) *site {
 	return s
 }
 
-func (s *site) client(t *testing.T, transport http.RoundTripper) *hub.Client {
+func (s *site) client(t testing.TB, transport http.RoundTripper) *hub.Client {
 	c := hub.New(hub.Settings{Endpoint: s.h.Endpoint(), Token: canary, TokenFrom: "HF_TOKEN", MetaTimeout: 200 * time.Millisecond, DataTimeout: 200 * time.Millisecond},
 		hub.Options{Transport: transport, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
 	c.SmallPieces()
@@ -125,7 +126,9 @@ func (s *site) hit(t *testing.T, faults []hubtest.Fault) (err error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	got, err := s.fetch(ctx, s.client(t, nil))
+	c := s.client(t, nil)
+	defer c.Close()
+	got, err := s.fetch(ctx, c)
 	if took := time.Since(start); ctx.Err() != nil || took > 20*time.Second {
 		t.Errorf("%v: took %v", faults, took)
 	}
@@ -143,7 +146,7 @@ func (s *site) hit(t *testing.T, faults []hubtest.Fault) (err error) {
 		}
 	}
 	s.h.ClearFaults()
-	if again, err := s.fetch(t.Context(), s.client(t, nil)); err != nil || !maps.EqualFunc(again, s.files, bytes.Equal) {
+	if again, err := s.fetch(t.Context(), c); err != nil || !maps.EqualFunc(again, s.files, bytes.Equal) {
 		t.Errorf("%v: a run without faults after it: %v, %v", faults, slices.Sorted(maps.Keys(again)), err)
 	}
 	if left, _ := os.ReadDir(s.parts); len(left) > 0 {
@@ -186,54 +189,64 @@ func positions(k hubtest.Kind) []int64 {
 	return []int64{0}
 }
 
-// TestFaults tries every fault on every route of a fetch, once and without end. One that passes must end in the right files; others in the right files or a clear error; none in
+// TestEveryFault tries every fault on every route of a fetch, once and without end. One that passes must end in the right files; others in the right files or a clear error; none in
 // wrong bytes, and none may leave anything that keeps the next run from being right.
-func TestFaults(t *testing.T) {
-	routes := []string{"info", "tree", "resolve", "resolve-cache", "cdn"}
+func TestEveryFault(t *testing.T) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8) // most of the time is spent waiting: for the disk, or for what does not come
 	for _, kind := range hubtest.Kinds() {
 		if kind == hubtest.PlainHTTP || kind == hubtest.PrivateAddress || kind == hubtest.Landed {
-			continue // TestFaultsWithTLS; TestRedirects of this package; no upload
+			continue // TestFaultsWithTLS and TestRedirectsRefused have the first two, and nothing is uploaded here
 		}
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t, hubtest.Options{})
-			hits := 0
-			for _, route := range kind.Routes() {
-				if !slices.Contains(routes, route) {
-					continue
-				}
-				for _, at := range positions(kind) {
-					for _, times := range []int{1, -1} {
-						if times < 0 && at > 0 && kind == hubtest.Stall {
-							continue // each try waits for the whole time that nothing comes: once is enough
-						}
-						f := hubtest.Fault{Kind: kind, Route: route, At: at, Times: times, Wait: 400 * time.Millisecond}
-						if kind == hubtest.Slow {
-							f.Wait = 5 * time.Millisecond
-						}
-						s.h.ResetRequests()
-						err := s.hit(t, []hubtest.Fault{f})
-						if slices.ContainsFunc(s.h.Requests(), func(r hubtest.Request) bool { return slices.Contains(r.Faults, kind) }) {
-							hits++
-						}
-						if errors.Is(err, errIncomplete) && kind != hubtest.TreeCut || err != nil && times == 1 && kind.Ends() != hubtest.Lasting {
-							t.Errorf("%v: %v", f, err)
-						}
-					}
-				}
-			}
-			if hits == 0 {
-				t.Error("nothing was hit")
-			}
+		s := newSite(t, hubtest.Options{})
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			s.everywhere(t, kind)
 		})
+	}
+	wg.Wait()
+}
+
+// everywhere tries one kind of fault.
+func (s *site) everywhere(t *testing.T, kind hubtest.Kind) {
+	hits := 0
+	for _, route := range kind.Routes() {
+		if !slices.Contains([]string{"info", "tree", "resolve", "resolve-cache", "cdn"}, route) {
+			continue
+		}
+		for _, at := range positions(kind) {
+			for _, times := range []int{1, -1} {
+				if times < 0 && at > 0 && kind == hubtest.Stall {
+					continue // each try waits for the whole time that nothing comes: once is enough
+				}
+				f := hubtest.Fault{Kind: kind, Route: route, At: at, Times: times, Wait: 400 * time.Millisecond}
+				if kind == hubtest.Slow {
+					f.Wait = 5 * time.Millisecond
+				}
+				s.h.ResetRequests()
+				err := s.hit(t, []hubtest.Fault{f})
+				if slices.ContainsFunc(s.h.Requests(), func(r hubtest.Request) bool { return slices.Contains(r.Faults, kind) }) {
+					hits++
+				}
+				if errors.Is(err, errIncomplete) && kind != hubtest.TreeCut || err != nil && times == 1 && kind.Ends() != hubtest.Lasting {
+					t.Errorf("%v: %v", f, err)
+				}
+			}
+		}
+	}
+	if hits == 0 {
+		t.Errorf("%s: nothing was hit", kind)
 	}
 }
 
-// TestRandomFaults tries plans of several faults.
-func TestRandomFaults(t *testing.T) {
+// TestRandomPlans tries plans of several faults.
+func TestRandomPlans(t *testing.T) {
 	s := newSite(t, hubtest.Options{})
+	isCut := func(f hubtest.Fault) bool { return f.Kind == hubtest.TreeCut }
 	for seed := range uint64(60) {
-		if err := s.hit(t, hubtest.RandomFaults(seed)); errors.Is(err, errIncomplete) && !slices.ContainsFunc(hubtest.RandomFaults(seed), func(f hubtest.Fault) bool { return f.Kind == hubtest.TreeCut }) {
+		plan := hubtest.RandomFaults(seed)
+		if err := s.hit(t, plan); errors.Is(err, errIncomplete) && !slices.ContainsFunc(plan, isCut) {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
