@@ -30,6 +30,7 @@ var layers = []layer{
 	{"internal/atomicfile", "", "it stands below everything that writes"},
 	{"internal/jsonx", "", "it stands below everything that reads JSON"},
 	{"internal/quant", "", "arithmetic needs no files and no models"},
+	{"internal/fault", "", "it runs any program and knows none"},
 	{"internal/term", "", "it knows terminals, not what is said on them"},
 	{"internal/result", "internal/atomicfile", "result lines are what others are reduced to"},
 	{"internal/safetensors", "internal/atomicfile internal/jsonx", "the file format knows nothing of models"},
@@ -66,8 +67,11 @@ var layers = []layer{
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
 
+	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},
+
 	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
 	{"bench", "", "it measures the program from outside"},
+	{"internal/soak", "executor schemas spec internal/* internal/step/* internal/arch/* backend/*", "it tries the program from outside, and its parsers from inside"},
 }
 
 // A home says which packages may import something from outside, and why only they.
@@ -86,7 +90,7 @@ var homes = []home{
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
 	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
 	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},
@@ -97,7 +101,7 @@ var homes = []home{
 	{"C", "", "the program is one static binary without cgo"},
 	{"plugin", "", "the program is one static binary"},
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
-	{"os/exec", "bench tests internal/oracle backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
+	{"os/exec", "bench tests internal/oracle internal/fault internal/soak backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
 	{"net", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
 	{"net/http/...", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -21,6 +22,7 @@ type Options struct {
 	KeepGoing bool                                  // after a failure go on with what does not need it
 	Force     bool                                  // replace output folders that mlxbuild did not make
 	Again     func(step.ID) bool                    // steps that are made even when their result is known; nil = none
+	Taken     func(step.ID) *Taken                  // steps that are not made, whose output is somewhere else; nil = none
 	Events    func(Event)                           // told of everything, from several goroutines; nil = nobody listens
 	Prepared  func([]*step.Forecast) error          // called when something has to run, with the forecasts, before the first step starts
 	Version   string                                // of mlxbuild, for records
@@ -31,7 +33,7 @@ type Options struct {
 // ErrInterrupted says that the run was cancelled; what was finished is kept.
 var ErrInterrupted = errors.New("interrupted")
 
-// run is the state of one run. Only the goroutine in loop touches it.
+// run is the state of one run. Only the goroutine in loop touches it, but for what has a lock.
 type run struct {
 	graph     *planner.Graph
 	o         Options
@@ -49,6 +51,9 @@ type run struct {
 	ready     []step.ID // in state Ready
 	memory    int64
 	stopped   bool // start nothing more
+
+	leftLock sync.Mutex
+	left     map[string][]string // see leftIn
 }
 
 // result is what a worker hands back.
@@ -144,8 +149,8 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 	}
 	o.Jobs = max(o.Jobs, 1)
 	closure := g.Closure(want)
-	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o.Cache, closure, o.Again), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
-		running: map[step.ID]bool{}}
+	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
+		running: map[step.ID]bool{}, left: map[string][]string{}}
 }
 
 // untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
@@ -188,7 +193,7 @@ func (r *run) lookAll() {
 	r.inputs, r.waits, r.needs, r.rank = make([][]cache.Digest, n), make([]int, n), make([]bool, n), make([]float64, n)
 	for _, id := range r.closure {
 		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
-		if r.countWaits(id); r.waits[id] > 0 {
+		if r.countWaits(id); r.waits[id] > 0 && r.look.taken(id) == nil {
 			continue
 		}
 		v := r.look.look(id, r.inputs[id])

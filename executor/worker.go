@@ -57,6 +57,18 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 		}
 		return Outcome{State: Done, Tree: tree}, err
 	}
+	var out Outcome
+	for range 3 { // a collection may take outputs between the look and the lease that protects them; then they are made
+		var err error
+		if out, err = w.settleOnce(ctx); !errors.Is(err, cache.ErrMissing) || ctx.Err() != nil {
+			return out, err
+		}
+	}
+	return out, fmt.Errorf("what %s made goes away as soon as it is there; does another program clean up %s?", s.Name, r.o.Cache.Dir())
+}
+
+func (w worker) settleOnce(ctx context.Context) (Outcome, error) {
+	r, s := w.run, w.run.graph.Steps[w.id]
 	v := r.look.look(w.id, w.inputs)
 	if v.settled {
 		return w.place(ctx, v, UpToDate)
@@ -83,6 +95,9 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 	if volatile {
 		out.Tree, out.Record = rec.Tree, rec
 		return out, nil
+	}
+	if !r.o.Cache.Complete(rec) {
+		return out, cache.ErrMissing
 	}
 	v.settled, v.tree, v.placed = true, rec.Tree, s.Folder == ""
 	placed, err := w.place(ctx, v, Done)
@@ -174,20 +189,18 @@ func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, e
 	}
 	rec, ok := c.Record(v.key)
 	if !ok {
-		return out, fmt.Errorf("the record of %s has just disappeared from the cache", s.Name)
+		return out, fmt.Errorf("the record of %s has just gone: %w", s.Name, cache.ErrMissing)
 	}
 	r.lease.Add(outputDigests(rec)...)
-	if out.WeightCopies, err = w.link(ctx, rec); err != nil {
+	put, err := w.link(ctx, rec)
+	if err != nil {
 		return out, unwritable(s.Folder, err)
 	}
-	if state == UpToDate {
+	out.WeightCopies = put.copies
+	if state == UpToDate && !put.already {
 		out.State, out.Reason = Restored, "taken from the cache"
 	}
-	print, err := Fingerprint(s.Folder)
-	if err != nil {
-		return out, err
-	}
-	c.SetMemo(placeMemo(v.key, s.Folder), print)
+	c.SetMemo(placeMemo(v.key, s.Folder), put.print)
 	c.AddRoot(w.buildDir(), []cache.Digest{v.key})
 	return out, nil
 }
@@ -212,7 +225,10 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
 		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
+		taken := r.look.taken(r.graph.Maker(in.Artifact))
 		switch {
+		case taken != nil:
+			input.Dir, input.Files = taken.Dir, taken.Files
 		case maker.Source != nil:
 			input.Dir = maker.Source.Dir()
 			input.Check = func(ctx context.Context) error { return maker.Source.Check(ctx, r.o.Cache, input.Digest) }

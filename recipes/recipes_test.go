@@ -83,7 +83,7 @@ func plan(t *testing.T, file string) []byte {
 	none := worker.Finder{Dir: t.TempDir(), Env: func(string) string { return "" }}
 	runtimes := backend.NewSet(t.Context(), builtin.New(), mlx.New(none), torch.New(none)) // no Python, wherever this runs
 	sources := fetch.Kind{}
-	headers := func(m spec.Model) (string, bool) { // of a model on the Hub, as if they had come
+	headers := func(m spec.Model) (string, bool) {
 		if m.Source.Kind != "hf" {
 			return sources.Dir(m)
 		}

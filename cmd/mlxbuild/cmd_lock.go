@@ -236,8 +236,19 @@ func (c fetchCmd) Run(a *app) error {
 		a.note("nothing to do: the recipe names no model on the Hub")
 		return nil
 	}
+	if err := a.lockMissing(p); err != nil {
+		return err
+	}
+	here := true
+	for _, id := range p.want {
+		here = here && p.graph.Steps[id].Source.After() == ""
+	}
+	a.calm = true
 	if _, err := a.build(p, executor.Options{Jobs: 1, KeepGoing: true}); err != nil {
 		return err
+	}
+	if here {
+		a.note("nothing to do: " + planner.Count(len(p.want), "source is", "sources are") + " here")
 	}
 	if c.HFCache {
 		return a.writeHFCache(p)

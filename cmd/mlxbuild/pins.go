@@ -106,6 +106,11 @@ func pinFrom(r *spec.Recipe, l *lock.Lock) (err error) {
 				return err
 			}
 		}
+		for j := range r.Validations { // they have corpora of their own
+			if v := r.Validations[j].Corpus; v != nil && v.Name == r.Corpora[i].Name && v.Source == r.Corpora[i].Source {
+				v.Pin = r.Corpora[i].Pin
+			}
+		}
 	}
 	return nil
 }
@@ -361,16 +366,24 @@ func (e *unresolved) Error() string {
 	if e.recipe.File == memoryRecipe {
 		return e.err.Error()
 	}
-	return fmt.Sprintf("%s: %s %s: %v", e.pos, e.kind(), e.name, e.err)
+	return fmt.Sprintf("%s: %s: %v", e.pos, e.called(), e.err)
 }
 
 func (e *unresolved) Unwrap() error { return e.err }
+
+// called is what a recipe calls the source.
+func (w wanted) called() string {
+	if w.corpus != nil {
+		return "corpus " + w.name
+	}
+	return "model " + w.name
+}
 
 // diag is the error at its line in the recipe.
 func (e *unresolved) diag() spec.Diag {
 	d := spec.Diag{Pos: e.pos, Msg: e.err.Error(), Hints: hintsOf(e.err)}
 	if e.recipe.File != memoryRecipe {
-		d.Msg = fmt.Sprintf("%s %s: %s", e.kind(), e.name, d.Msg)
+		d.Msg = e.called() + ": " + d.Msg
 	}
 	return d
 }

@@ -33,7 +33,7 @@ func (dl *download) fetch(ctx context.Context) error {
 	for i := range works {
 		start(func(context.Context) error { return dl.work(works[i], i) })
 	}
-	start(dl.hash)
+	start(func(ctx context.Context) error { return dl.c.prove(dl, ctx) })
 	done, kept := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(kept)

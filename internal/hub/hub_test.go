@@ -54,13 +54,17 @@ type testHub struct {
 	cdn    *httptest.Server
 	mu     sync.Mutex
 	files  map[string][]byte
+	sums   map[string]string
 	seen   []*http.Request
 	before func(w http.ResponseWriter, r *http.Request, nth int) bool
 	sent   int64 // bytes of files
 }
 
 func newHub(t testing.TB, files map[string][]byte) *testHub {
-	h := &testHub{files: files}
+	h := &testHub{files: files, sums: map[string]string{}}
+	for name, data := range files {
+		h.sums[name] = sha256Hex(data)
+	}
 	h.Server = httptest.NewServer(http.HandlerFunc(h.serve))
 	h.cdn = httptest.NewServer(http.HandlerFunc(h.serveFile))
 	t.Cleanup(func() {
@@ -102,7 +106,7 @@ func (h *testHub) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		fmt.Fprintf(w, `{"id":"org/name","sha":%q,"gated":false,"downloads":7,"author":"org","tags":["license:mit"]}`, commit)
 	case isFile && there && strings.HasSuffix(name, ".safetensors"):
-		w.Header().Set("X-Linked-Etag", `"`+sha256Hex(data)+`"`)
+		w.Header().Set("X-Linked-Etag", `"`+h.sums[name]+`"`)
 		w.Header().Set("X-Linked-Size", fmt.Sprint(len(data)))
 		http.Redirect(w, r, h.cdn.URL+"/blob/"+name+"?X-Amz-Signature=sesame", http.StatusFound)
 	case isFile && there:
@@ -120,7 +124,7 @@ func (h *testHub) serveFile(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *testHub) content(w http.ResponseWriter, r *http.Request, name string) {
-	w.Header().Set("ETag", `"`+sha256Hex(h.files[name])[:20]+`"`)
+	w.Header().Set("ETag", `"`+h.sums[name][:20]+`"`)
 	http.ServeContent(&counted{w, h}, r, "x.bin", time.Time{}, bytes.NewReader(h.files[name]))
 }
 
@@ -142,7 +146,7 @@ func (h *testHub) tree(w http.ResponseWriter) {
 	for name, data := range h.files {
 		e := map[string]any{"type": "file", "path": name, "size": len(data), "oid": gitSHA1(data)}
 		if strings.HasSuffix(name, ".safetensors") {
-			e["lfs"] = map[string]any{"oid": sha256Hex(data), "size": len(data), "pointerSize": 130}
+			e["lfs"] = map[string]any{"oid": h.sums[name], "size": len(data), "pointerSize": 130}
 		}
 		list = append(list, e)
 	}

@@ -242,6 +242,20 @@ func (r *remote) Check(_ context.Context, c *cache.Cache, _ cache.Digest) error 
 	return nil
 }
 
+// Dependencies are the commit and each file of it, for provenance.
+func (r *remote) Dependencies(*cache.Cache) []step.Dependency {
+	pin := r.model.Pin
+	if pin == nil {
+		return nil
+	}
+	uri := r.model.Source.Kind + ":" + r.model.Source.Ref + "@" + pin.Commit
+	out := []step.Dependency{{Name: r.model.Name, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
+	for _, f := range pin.Files {
+		out = append(out, step.Dependency{Name: f.Path, URI: uri + "/" + f.Path, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
+	}
+	return out
+}
+
 // tee hashes tensors while a weight file streams in, so that its listing is known without reading it again.
 type tee struct{ hasher *source.Hasher }
 

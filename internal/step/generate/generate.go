@@ -141,3 +141,6 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	value, err := json.Marshal(out)
 	return &step.Result{Value: value}, err
 }
+
+// Determinism of the text, which is the runtime's.
+func (a *action) Determinism() step.Determinism { return step.ClassOf(a.runtime.Name()) }

@@ -7,6 +7,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/source"
+	"github.com/mlxbuild/mlxbuild/internal/step"
 )
 
 // ClassOf reads off config.json and headers how a folder's weights are stored. A folder with several schemes is of the class of its narrowest.
@@ -62,4 +63,12 @@ func schemeOf(schemes *jsonx.Object, module string, weight, scales safetensors.T
 		group = 64
 	}
 	return mode, int(weight.Shape[1] * 32 / (scales.Shape[1] * group))
+}
+
+// Determinism of what the reference computes.
+func (r *reference) Determinism() step.Determinism { return step.ClassOf(r.side.runtime.Name()) }
+
+// Determinism of a comparison: both sides' figures are in it.
+func (c *comparison) Determinism() step.Determinism {
+	return step.ClassOf(c.side.runtime.Name(), c.other.runtime.Name())
 }
