@@ -49,7 +49,7 @@ snapshot_download("org/name")`)
 	}
 	settings := hub.Settings{CacheDir: filepath.Join(home, "hub")}
 	for _, f := range list {
-		path, ok := settings.Cached(hub.Repo{Kind: "models", "", ID: "org/name"}, f)
+		path, ok := settings.Cached(hub.Repo{Kind: "models", ID: "org/name"}, s.commit, f)
 		if !ok {
 			t.Errorf("%s is not found", f.Path)
 			continue
