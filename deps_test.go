@@ -30,6 +30,7 @@ var layers = []layer{
 	{"internal/atomicfile", "", "it stands below everything that writes"},
 	{"internal/jsonx", "", "it stands below everything that reads JSON"},
 	{"internal/quant", "", "arithmetic needs no files and no models"},
+	{"internal/fault", "", "it runs any program and knows none"},
 	{"internal/term", "", "it knows terminals, not what is said on them"},
 	{"internal/result", "internal/atomicfile", "result lines are what others are reduced to"},
 	{"internal/safetensors", "internal/atomicfile internal/jsonx", "the file format knows nothing of models"},
@@ -39,12 +40,15 @@ var layers = []layer{
 	{"internal/machine", "", "it looks at the machine, whatever is measured there"},
 	{"internal/prompt", "spec internal/tokenizer internal/chat", "text to ids, as a recipe asks for it"},
 	{"internal/stat", "", "it is arithmetic"},
+	{"internal/hub", "internal/atomicfile internal/jsonx", "it speaks with the Hub, whatever its files are for"},
 	{"internal/git", "", "it runs one program and knows nothing of what it reads"},
+	{"internal/hub/hubtest", "", "a Hub that shared code with the client would share its mistakes"},
 	{"internal/report/page", "", "it shows what it is given"},
 	{"internal/judge", "spec internal/metric internal/stat internal/atomicfile internal/step/validate internal/step/benchmark", "it judges what a validation found, and runs nothing"},
 	{"internal/report", "spec internal/metric internal/stat internal/judge internal/report/page internal/result internal/step/validate internal/step/benchmark internal/step/generate", "it writes results down and decides nothing"},
 	{"internal/cache", "internal/atomicfile internal/jsonx", "bytes and keys, whatever they stand for"},
 	{"internal/tensor", "internal/quant", "arithmetic needs no files and no models"},
+	{"internal/lock", "internal/cache", "what is pinned, whoever pinned it"},
 
 	{"internal/arch/all", "internal/arch internal/arch/*", "it is the list of architectures"},
 	{"internal/arch", "internal/jsonx internal/quant internal/safetensors internal/tensor", "an architecture is read off config.json and headers"},
@@ -58,7 +62,7 @@ var layers = []layer{
 
 	{"spec", "schemas", "a recipe is valid before anything is known about models"},
 	{"internal/step", "spec internal/cache internal/result", "what every kind of step is made of; it knows none of them"},
-	{"internal/step/*", "internal/step spec internal/cache internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
+	{"internal/step/*", "internal/step spec internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
 		"a kind of step sees its inputs and parameters: not the planner, not the executor, no other kind"},
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
@@ -67,6 +71,7 @@ var layers = []layer{
 
 	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
 	{"bench", "", "it measures the program from outside"},
+	{"internal/soak", "executor schemas spec internal/* internal/step/* internal/arch/* backend/*", "it tries the program from outside, and its parsers from inside"},
 }
 
 // A home says which packages may import something from outside, and why only they.
@@ -84,10 +89,10 @@ var homes = []home{
 	{"github.com/schollz/progressbar/v3", "internal/term", "one package knows terminals"},
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
-	{"github.com/gofrs/flock", "internal/cache", "locks are the cache's"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault internal/soak executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
-	{"golang.org/x/text/...", "internal/tokenizer", "only tokenizers need Unicode's tables"},
+	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},
 	{"github.com/invopop/jsonschema", "tests", "the committed schema is compared with one made from Go types"},
 	{"pgregory.net/rapid", "tests", "it makes test cases"},
@@ -96,9 +101,9 @@ var homes = []home{
 	{"C", "", "the program is one static binary without cgo"},
 	{"plugin", "", "the program is one static binary"},
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
-	{"os/exec", "bench tests internal/oracle backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
-	{"net", "tests", "nothing here talks to a network"},
-	{"net/http/...", "tests", "nothing here talks to a network"},
+	{"os/exec", "bench tests internal/oracle internal/fault internal/soak backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
+	{"net", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
+	{"net/http/...", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
 }
 
 func TestImports(t *testing.T) {
@@ -138,6 +143,10 @@ func TestImportsAreRefused(t *testing.T) {
 		{"spec", "gopkg.in/yaml.v3", false, ""},
 		{"spec", "pgregory.net/rapid", false, "spec must not import pgregory.net/rapid: "},
 		{"spec", "pgregory.net/rapid", true, ""},
+		{"internal/soak", module + "/internal/hub/hubtest", false, ""},
+		{"internal/soak", module + "/backend/backendtest", false, "internal/soak must not import backend/backendtest: it is for tests only"},
+		{"cmd/mlxbuild", module + "/internal/hub/hubtest", false, "cmd/mlxbuild must not import internal/hub/hubtest: it is for tests only"},
+		{"internal/hub", "net/http", false, ""},
 		{"cmd/mlxbuild", "net/http/httputil", false, "cmd/mlxbuild must not import net/http/httputil: "},
 		{"cmd/mlxbuild", "net/url", false, ""},
 		{"cmd/mlxbuild", module + "/internal/step/convert", false, ""},
@@ -160,6 +169,8 @@ func check(pkg string, test bool, what string) string {
 	if ours, ok := strings.CutPrefix(what, module+"/"); ok {
 		switch {
 		case test:
+			return ""
+		case pkg == "internal/soak" && ours == "internal/hub/hubtest": // a program that is a test
 			return ""
 		case ours == "internal/oracle" || strings.HasSuffix(ours, "test"):
 			return refuse("it is for tests only")

@@ -58,9 +58,11 @@ func (s still) Known(*cache.Cache) (cache.Digest, bool) { return cache.SumBytes(
 func (s still) Read(context.Context, *step.Env) (cache.Digest, error) {
 	return cache.SumBytes([]byte(s)), nil
 }
-func (s still) Dir() string   { return "" }
-func (s still) Size() int64   { return 0 }
-func (s still) After() string { return "hashing" }
+func (s still) Dir() string                                             { return "" }
+func (s still) Size() int64                                             { return 0 }
+func (s still) After() string                                           { return "hashing" }
+func (s still) Ready(*cache.Cache) bool                                 { return true }
+func (s still) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
 
 type towerAction string
 

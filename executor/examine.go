@@ -39,6 +39,8 @@ func (r *run) standing(id step.ID) planner.Standing {
 		st.State = StandsUpToDate
 	case !r.needs[id]:
 		st.State = StandsUnneeded
+	case source && r.graph.Steps[id].Source.After() == "": // it has to be laid out, which is no work
+		st.State = StandsUpToDate
 	case source:
 		st.State, st.Reason = StandsRun, r.graph.Steps[id].Source.After()
 	case r.known(id):

@@ -74,7 +74,7 @@ func (l *looker) look(id step.ID, inputs []cache.Digest) sight {
 	}
 	if s.Source != nil {
 		tree, ok := s.Source.Known(l.cache)
-		return sight{known: ok, settled: ok, tree: tree, placed: true}
+		return sight{known: ok, settled: ok, tree: tree, placed: ok && s.Source.Ready(l.cache)}
 	}
 	text, key := l.graph.Key(id, inputs)
 	v := sight{known: true, text: text, key: key}
@@ -102,9 +102,9 @@ func (l *looker) inPlace(id step.ID, key cache.Digest) bool {
 // remembered is a guess at look for a build in which nothing changed: from the memo alone, without the output folders. untouched then says whether the guess was right.
 func (l *looker) remembered(id step.ID, inputs []cache.Digest) (v sight, ok bool) {
 	s := l.graph.Steps[id]
-	if s.Source != nil {
-		v = l.look(id, inputs)
-		return v, v.settled
+	if s.Source != nil { // nothing will run, so its content need not be there
+		tree, ok := s.Source.Known(l.cache)
+		return sight{known: ok, settled: ok, tree: tree}, ok
 	}
 	if s.Folder == "" {
 		v = l.look(id, inputs)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -93,33 +95,131 @@ func empty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
+// put is what came of putting outputs in place.
+type put struct {
+	print   cache.Digest // fingerprint of the folder; zero when it is not what this run put there
+	copies  int          // weight files that had to be copied
+	already bool         // nothing was to be done
+}
+
 // link puts a record's outputs into the step's folder: built beside it and renamed, so that the folder is always a whole one. Weights are links into the
-// cache, everything else is a copy that its owner may edit. It returns how many weight files had to be copied.
-func (w worker) link(ctx context.Context, rec *cache.Record) (copies int, err error) {
+// cache, everything else is a copy that its owner may edit.
+func (w worker) link(ctx context.Context, rec *cache.Record) (p put, err error) {
 	folder := w.run.graph.Steps[w.id].Folder
 	release, err := w.run.o.Cache.Lock(ctx, cache.SumBytes([]byte("folder\n"+folder)), func(string) {})
 	if err != nil {
-		return 0, err
+		return p, err
 	}
 	defer release()
 	if err := w.mayReplace(folder, rec.Key); err != nil {
-		return 0, err
+		return p, err
 	}
-	parent := filepath.Dir(folder)
-	if err := w.openBuildDir(parent); err != nil {
-		return 0, err
+	if err := w.openBuildDir(filepath.Dir(folder)); err != nil {
+		return p, err
 	}
-	next, old := filepath.Join(parent, "."+filepath.Base(folder)+".next"), filepath.Join(parent, "."+filepath.Base(folder)+".old")
-	for _, stale := range []string{next, old} { // left by a run that was killed here; the lock says it is nobody's
-		if err := os.RemoveAll(stale); err != nil {
-			return 0, err
-		}
+	w.sweep(folder)
+	if p.print, p.already = w.inPlaceAlready(rec); p.already {
+		return p, nil
+	}
+	next := privateName(folder, "next")
+	if err := os.Mkdir(next, 0o755); err != nil {
+		return p, err
 	}
 	defer os.RemoveAll(next)
-	if copies, err = w.linkAll(ctx, rec, next); err != nil {
-		return copies, err
+	if p.copies, err = w.linkAll(ctx, rec, next); err != nil {
+		return p, err
 	}
-	return copies, w.swap(rec, folder, next, old)
+	made, err := os.Lstat(next)
+	if err != nil {
+		return p, err
+	}
+	if err := w.swap(rec, folder, next); err != nil {
+		return p, err
+	}
+	if p.print, err = Fingerprint(folder); err != nil {
+		return p, err
+	}
+	if now, err := os.Lstat(folder); err != nil || !os.SameFile(made, now) { // another run's, where locks keep nobody out
+		p.print = cache.Digest{}
+	}
+	return p, nil
+}
+
+// inPlaceAlready finds a folder that holds a record's outputs, though its metadata is not as remembered: a hard link to a blob that another folder has as well changes when the other one does. Putting the
+// outputs in place again would change the other one's, and so on with every build.
+func (w worker) inPlaceAlready(rec *cache.Record) (print cache.Digest, ok bool) {
+	s, c := w.run.graph.Steps[w.id], w.run.o.Cache
+	if p := ReadProvenance(s.Folder); p == nil || p.Target != s.Target || p.Key != rec.Key || p.Tree != rec.Tree {
+		return print, false
+	}
+	print, err := Fingerprint(s.Folder) // first: what is changed while we look is seen by the next run
+	if err != nil || countFiles(s.Folder) != len(rec.Outputs) {
+		return print, false
+	}
+	for _, o := range rec.Outputs {
+		path := filepath.Join(s.Folder, filepath.FromSlash(o.Path))
+		info, err := os.Lstat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			return print, false
+		}
+		if blob, _, err := c.Blob(o.Digest); err != nil {
+			return print, false
+		} else if at, err := os.Lstat(blob); err == nil && os.SameFile(at, info) {
+			continue
+		}
+		if d, _, err := c.FileDigest(path, nil); err != nil || d != o.Digest {
+			return print, false
+		}
+	}
+	return print, true
+}
+
+func countFiles(dir string) (n int) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() { // what cannot be read counts, too: the sum is then not as wanted
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
+// privateName is a name beside an output folder, on its file system. It is this run's own: where locks keep nobody out, another run may be making the same folder.
+func privateName(folder, what string) string {
+	return filepath.Join(filepath.Dir(folder), fmt.Sprintf(".%s.%s-%d-%d", filepath.Base(folder), what, os.Getpid(), rand.Uint32()))
+}
+
+// sweep removes what runs left beside an output folder when they were killed. The folder's lock says that it is nobody's; where locks say nothing, its age does.
+func (w worker) sweep(folder string) {
+	for _, name := range w.run.leftIn(filepath.Dir(folder)) {
+		rest, ok := strings.CutPrefix(name, "."+filepath.Base(folder)+".")
+		if what, _, _ := strings.Cut(rest, "-"); !ok || what != "next" && what != "old" {
+			continue
+		}
+		dir := filepath.Join(filepath.Dir(folder), name)
+		if info, err := os.Lstat(dir); err == nil && (w.run.o.Cache.LocksWork() || time.Since(info.ModTime()) > 24*time.Hour) {
+			_ = os.RemoveAll(dir) // what cannot be removed is in nobody's way
+		}
+	}
+}
+
+// leftIn are the hidden names in a folder that outputs go to, as they were when this run first came there and took away what killed runs were writing: a folder of very many targets is read once.
+func (r *run) leftIn(parent string) []string {
+	r.leftLock.Lock()
+	defer r.leftLock.Unlock()
+	if names, ok := r.left[parent]; ok {
+		return names
+	}
+	atomicfile.Sweep(parent)
+	var names []string
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	r.left[parent] = names
+	return names
 }
 
 // linkAll puts the outputs into a new folder, several at a time: each copy is synced, and the disk takes them together.
@@ -164,21 +264,51 @@ func (w worker) linkOne(o cache.Output, dst string) (cache.LinkKind, error) {
 func isWeights(path string) bool { return strings.HasSuffix(path, ".safetensors") }
 
 // swap makes next the folder. The provenance goes first: at any instant it names the folder that is there as mlxbuild's own.
-func (w worker) swap(rec *cache.Record, folder, next, old string) error {
+func (w worker) swap(rec *cache.Record, folder, next string) error {
+	if err := syncDirs(next, rec.Outputs); err != nil {
+		return err
+	}
 	if err := w.writeProvenance(rec, folder); err != nil {
 		return err
 	}
-	err := os.Rename(folder, old)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	var err error
+	for range 10 { // once, unless other runs do the same at this instant
+		old := privateName(folder, "old")
+		moved := os.Rename(folder, old)
+		if moved != nil && !errors.Is(moved, fs.ErrNotExist) {
+			return moved
+		}
+		if err = os.Rename(next, folder); err == nil {
+			err = atomicfile.SyncDir(filepath.Dir(folder))
+			if e := os.RemoveAll(old); err == nil {
+				err = e
+			}
+			return err
+		}
+		if moved == nil && os.Rename(old, folder) == nil { // it stays as it was
+			return err
+		}
+		_ = os.RemoveAll(old)
+		if _, e := os.Lstat(folder); e != nil {
+			return err
+		}
 	}
-	if err := os.Rename(next, folder); err != nil {
-		return err
+	return err
+}
+
+// syncDirs makes the names in a new folder last, before it takes the place of one that was whole.
+func syncDirs(dir string, outputs []cache.Output) error {
+	synced := map[string]bool{}
+	for _, o := range outputs {
+		sub := filepath.Dir(filepath.Join(dir, filepath.FromSlash(o.Path)))
+		for ; !synced[sub] && len(sub) >= len(dir); sub = filepath.Dir(sub) {
+			synced[sub] = true
+			if err := atomicfile.SyncDir(sub); err != nil {
+				return err
+			}
+		}
 	}
-	if err := atomicfile.SyncDir(filepath.Dir(folder)); err != nil {
-		return err
-	}
-	return os.RemoveAll(old)
+	return nil
 }
 
 // openBuildDir makes the folder that outputs go to, and keeps a recipe's build folder out of git.
@@ -191,6 +321,7 @@ func (w worker) openBuildDir(parent string) error {
 	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 		return nil // a folder the user named; not ours to mark
 	}
+	w.run.leftIn(build)
 	ignore := filepath.Join(build, ".gitignore")
 	if _, err := os.Lstat(ignore); err == nil {
 		return nil

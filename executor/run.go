@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -32,7 +33,7 @@ type Options struct {
 // ErrInterrupted says that the run was cancelled; what was finished is kept.
 var ErrInterrupted = errors.New("interrupted")
 
-// run is the state of one run. Only the goroutine in loop touches it.
+// run is the state of one run. Only the goroutine in loop touches it, but for what has a lock.
 type run struct {
 	graph     *planner.Graph
 	o         Options
@@ -50,6 +51,9 @@ type run struct {
 	ready     []step.ID // in state Ready
 	memory    int64
 	stopped   bool // start nothing more
+
+	leftLock sync.Mutex
+	left     map[string][]string // see leftIn
 }
 
 // result is what a worker hands back.
@@ -62,7 +66,7 @@ type result struct {
 // in its outcome and not in the error.
 func Run(ctx context.Context, g *planner.Graph, want []step.ID, o Options) ([]Outcome, error) {
 	r := newRun(g, want, o)
-	if r.untouched() {
+	if r.untouched(want) {
 		return r.steps, nil
 	}
 	r.lookAll()
@@ -146,11 +150,16 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 	o.Jobs = max(o.Jobs, 1)
 	closure := g.Closure(want)
 	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
-		running: map[step.ID]bool{}}
+		running: map[step.ID]bool{}, left: map[string][]string{}}
 }
 
 // untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
-func (r *run) untouched() bool {
+func (r *run) untouched(want []step.ID) bool {
+	for _, id := range want {
+		if s := r.graph.Steps[id].Source; s != nil && !s.Ready(r.o.Cache) {
+			return false
+		}
+	}
 	var inputs []cache.Digest
 	for _, id := range r.closure {
 		inputs = inputs[:0]
@@ -333,7 +342,7 @@ func (r *run) loop(ctx context.Context) {
 
 // startReady starts ready steps, the longest path first, as far as their pools have room.
 func (r *run) startReady(ctx context.Context) {
-	if len(r.ready) == 0 || len(r.running) >= r.o.Jobs {
+	if len(r.ready) == 0 {
 		return
 	}
 	sort.SliceStable(r.ready, func(i, j int) bool { return r.rank[r.ready[i]] > r.rank[r.ready[j]] })
@@ -363,18 +372,32 @@ func (r *run) wants(id step.ID) int64 {
 	return 0
 }
 
-// room reports whether a step's pool has room: jobs in the cpu pool, nothing else beside the device, memory by forecast. One step always may run.
+// netJobs are steps of the net pool that run together; what they share is the connections, which the client counts.
+const netJobs = 4
+
+// room reports whether a step's pool has room: jobs in the cpu pool, a few fetches beside them, nothing else beside the device, memory by forecast. One step always may run.
 func (r *run) room(id step.ID) bool {
 	if len(r.running) == 0 {
 		return true
 	}
-	if r.graph.Steps[id].Pool == step.PoolDevice || len(r.running) >= r.o.Jobs {
+	pool := r.graph.Steps[id].Pool
+	if pool == step.PoolDevice {
 		return false
 	}
+	fetching := 0
 	for other := range r.running {
-		if r.graph.Steps[other].Pool == step.PoolDevice {
+		switch r.graph.Steps[other].Pool {
+		case step.PoolDevice:
 			return false
+		case step.PoolNet:
+			fetching++
 		}
+	}
+	switch {
+	case pool == step.PoolNet:
+		return fetching < netJobs
+	case len(r.running)-fetching >= r.o.Jobs:
+		return false
 	}
 	return r.o.Memory == 0 || r.memory+r.wants(id) <= r.o.Memory
 }

@@ -90,11 +90,13 @@ type fakeSource struct {
 	f fake
 }
 
-func (s fakeSource) Known(c *cache.Cache) (cache.Digest, bool) { return c.Memo(s.memo()) }
-func (s fakeSource) memo() cache.Digest                        { return cache.SumBytes([]byte("fake source " + s.f.source)) }
-func (s fakeSource) Dir() string                               { return s.w.dir }
-func (s fakeSource) Size() int64                               { return int64(len(s.f.source)) }
-func (s fakeSource) After() string                             { return "hashing" }
+func (s fakeSource) Known(c *cache.Cache) (cache.Digest, bool)               { return c.Memo(s.memo()) }
+func (s fakeSource) memo() cache.Digest                                      { return cache.SumBytes([]byte("fake source " + s.f.source)) }
+func (s fakeSource) Dir() string                                             { return s.w.dir }
+func (s fakeSource) Size() int64                                             { return int64(len(s.f.source)) }
+func (s fakeSource) After() string                                           { return "hashing" }
+func (s fakeSource) Ready(*cache.Cache) bool                                 { return true }
+func (s fakeSource) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
 func (s fakeSource) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	s.w.note(s.f.name)
 	d := cache.SumBytes([]byte(s.f.source))

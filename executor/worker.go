@@ -52,8 +52,23 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 			return Outcome{}, err
 		}
 		tree, err := s.Source.Read(ctx, env)
+		if known := r.steps[w.id].Tree; err == nil && known != (cache.Digest{}) && known != tree {
+			err = fmt.Errorf("BUG: %s is %s, and %s was pinned", s.Name, tree.Short(), known.Short())
+		}
 		return Outcome{State: Done, Tree: tree}, err
 	}
+	var out Outcome
+	for range 3 { // a collection may take outputs between the look and the lease that protects them; then they are made
+		var err error
+		if out, err = w.settleOnce(ctx); !errors.Is(err, cache.ErrMissing) || ctx.Err() != nil {
+			return out, err
+		}
+	}
+	return out, fmt.Errorf("what %s made goes away as soon as it is there; does another program clean up %s?", s.Name, r.o.Cache.Dir())
+}
+
+func (w worker) settleOnce(ctx context.Context) (Outcome, error) {
+	r, s := w.run, w.run.graph.Steps[w.id]
 	v := r.look.look(w.id, w.inputs)
 	if v.settled {
 		return w.place(ctx, v, UpToDate)
@@ -80,6 +95,9 @@ func (w worker) settle(ctx context.Context) (Outcome, error) {
 	if volatile {
 		out.Tree, out.Record = rec.Tree, rec
 		return out, nil
+	}
+	if !r.o.Cache.Complete(rec) {
+		return out, cache.ErrMissing
 	}
 	v.settled, v.tree, v.placed = true, rec.Tree, s.Folder == ""
 	placed, err := w.place(ctx, v, Done)
@@ -171,20 +189,18 @@ func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, e
 	}
 	rec, ok := c.Record(v.key)
 	if !ok {
-		return out, fmt.Errorf("the record of %s has just disappeared from the cache", s.Name)
+		return out, fmt.Errorf("the record of %s has just gone: %w", s.Name, cache.ErrMissing)
 	}
 	r.lease.Add(outputDigests(rec)...)
-	if out.WeightCopies, err = w.link(ctx, rec); err != nil {
+	put, err := w.link(ctx, rec)
+	if err != nil {
 		return out, unwritable(s.Folder, err)
 	}
-	if state == UpToDate {
+	out.WeightCopies = put.copies
+	if state == UpToDate && !put.already {
 		out.State, out.Reason = Restored, "taken from the cache"
 	}
-	print, err := Fingerprint(s.Folder)
-	if err != nil {
-		return out, err
-	}
-	c.SetMemo(placeMemo(v.key, s.Folder), print)
+	c.SetMemo(placeMemo(v.key, s.Folder), put.print)
 	c.AddRoot(w.buildDir(), []cache.Digest{v.key})
 	return out, nil
 }
@@ -204,7 +220,8 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn,
 		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
 		Message:  func(text string) { r.o.Events(Event{Kind: Message, ID: w.id, Message: text}) },
-		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) }}
+		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) },
+		Hold:     func(blobs ...cache.Digest) { r.lease.Add(blobs...) }}
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
 		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
@@ -214,6 +231,7 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 			input.Dir, input.Files = taken.Dir, taken.Files
 		case maker.Source != nil:
 			input.Dir = maker.Source.Dir()
+			input.Check = func(ctx context.Context) error { return maker.Source.Check(ctx, r.o.Cache, input.Digest) }
 		case maker.Folder == "":
 			var err error
 			if input.Files, err = w.files(w.keys[i]); err != nil {

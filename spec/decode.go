@@ -150,7 +150,7 @@ func (l *loader) models(r *Recipe, section *node) {
 	}
 }
 
-var hubName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var hubName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 
 func (l *loader) source(text string, n *node) Source {
 	kind, ref, _ := strings.Cut(text, ":")

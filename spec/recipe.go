@@ -38,6 +38,40 @@ type Model struct {
 	Source   Source
 	Revision string // hf: only
 	TextOnly bool
+	Pin      *Pin // of hf:, from the lock; nil when nothing is locked yet. Set by who reads the lock, before planning
+}
+
+// Asked is how a lock names a source of the Hub: the source, and behind an @ the revision when the recipe has one.
+func (m Model) Asked() string {
+	if m.Revision == "" {
+		return m.Source.Kind + ":" + m.Source.Ref
+	}
+	return m.Source.Kind + ":" + m.Source.Ref + "@" + m.Revision
+}
+
+// Asked is how a lock names a data set.
+func (c Corpus) Asked() string { return "hf:" + c.Source.Ref }
+
+// Pin is what a source on the Hub comes to: one commit and what is in it, so that all of it is known by digest before anything is fetched.
+type Pin struct {
+	Commit    string // 40 hexadecimal digits
+	ModelType string // of config.json
+	Files     []PinnedFile
+}
+
+// PinnedFile is one file of a Pin.
+type PinnedFile struct {
+	Path   string // slash-separated, a plain relative name
+	Size   int64  // bytes
+	SHA256 [32]byte
+}
+
+// Bytes of all files.
+func (p *Pin) Bytes() (n int64) {
+	for _, f := range p.Files {
+		n += f.Size
+	}
+	return n
 }
 
 // Source says where a model is.
@@ -288,10 +322,14 @@ type Generate struct {
 type Corpus struct {
 	Name    string
 	Pos     Pos
-	Path    string // of the file
-	Context int    // tokens of a chunk
-	Chunks  int    // at most so many
-	Score   string // second-half, all
+	Path    string // of the file; of one elsewhere its name
+	Source  Source // path, hf (a data set, whose file is File) or https
+	File    string
+	SHA256  [32]byte // of https:
+	Pin     *Pin     // of hf:, as of a Model
+	Context int      // tokens of a chunk
+	Chunks  int      // at most so many
+	Score   string   // second-half, all
 	Chat    bool
 }
 

@@ -1,7 +1,11 @@
 package spec
 
 import (
+	"encoding/hex"
+	"net/url"
+	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -23,34 +27,60 @@ func (l *loader) corpora(r *Recipe, section *node) {
 		if v := n.get("chunks").intPtr(); v != nil {
 			c.Chunks = *v
 		}
-		for _, key := range []string{"file", "sha256"} {
-			if v := n.get(key); v != nil {
-				l.fail(v.pos, "name the file itself: source: \"path:texts/wiki.txt\"", "%s of a corpus is not supported in this version", key)
-			}
-		}
 		if src := n.get("source"); src != nil {
-			c.Path = l.corpusPath(src)
+			l.corpusSource(&c, n, src)
 		}
 		r.Corpora = append(r.Corpora, c)
 	}
 }
 
-// corpusPath reads a source. Data sets of the Hub and addresses are part of the format and not carried out yet.
-func (l *loader) corpusPath(n *node) string {
-	text, ok := n.text()
+var dataSetName = regexp.MustCompile(`^datasets/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
+
+// corpusSource reads where a corpus is: a file of this machine, a file of a data set on the Hub, which the lock pins, or an address, whose content the recipe pins.
+func (l *loader) corpusSource(c *Corpus, n, src *node) {
+	text, ok := src.text()
 	if !ok {
-		return ""
+		return
 	}
 	kind, ref, _ := strings.Cut(text, ":")
+	c.Source, c.File = Source{Kind: kind, Ref: ref, Pos: src.pos}, n.get("file").textOr("")
+	sum := n.get("sha256").textOr("")
+	l.corpusKeys(kind, n)
 	switch {
-	case kind == "hf" || kind == "https":
-		l.fail(n.pos, "download the file and write path:FILE", "%s: corpora are not supported in this version", kind)
+	case kind == "hf" && !dataSetName.MatchString(ref):
+		l.fail(src.pos, "write hf:datasets/org/name, as in the address of the data set's page, and file: with the file in it", "%q is not the name of a data set on the Hub", ref)
+	case kind == "hf" && c.File == "":
+		l.fail(src.pos, "add file: with the path of a text or .jsonl file in the data set", "which file of %s?", text)
+	case kind == "hf":
+		c.Path = c.File
+	case kind == "https":
+		c.Source.Ref = text
+		if u, err := url.Parse(text); err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+			l.fail(src.pos, "write https://host/path", "%q is not an address", text)
+		} else {
+			c.Path = path.Base(u.Path)
+		}
+		if b, err := hex.DecodeString(sum); err == nil && len(b) == 32 {
+			c.SHA256 = [32]byte(b)
+		} else if sum == "" {
+			l.fail(src.pos, "add sha256: with the digest that sha256sum prints of the file", "an https: corpus needs the digest of its content")
+		}
 	case kind != "path" || ref == "":
-		l.fail(n.pos, "write path:FILE, relative to the recipe", "%q is not the source of a corpus", text)
+		l.fail(src.pos, "write path:FILE (relative to the recipe), hf:datasets/org/name with file:, or https://... with sha256:", "%q is not the source of a corpus", text)
 	case filepath.IsAbs(filepath.FromSlash(ref)):
-		return filepath.FromSlash(ref)
+		c.Path = filepath.FromSlash(ref)
+	default:
+		c.Path = filepath.Join(l.dirs[src.pos.File], filepath.FromSlash(ref))
 	}
-	return filepath.Join(l.dirs[n.pos.File], filepath.FromSlash(ref))
+}
+
+// corpusKeys refuses keys that go with another kind of source.
+func (l *loader) corpusKeys(kind string, n *node) {
+	for _, k := range []struct{ key, goes string }{{"file", "hf"}, {"sha256", "https"}} {
+		if v := n.get(k.key); v != nil && kind != k.goes {
+			l.fail(v.pos, "", "%s goes with %s: sources only", k.key, k.goes)
+		}
+	}
 }
 
 func (l *loader) validate(r *Recipe, section *node) {

@@ -22,9 +22,13 @@ type cli struct {
 	Directory string `short:"C" placeholder:"DIR" help:"Work in this folder."`
 	JSON      bool   `name:"json" help:"Answer in JSON; while building, one event a line."`
 	Quiet     bool   `help:"Say only what is wrong."`
+	Locked    bool   `help:"Refuse to change mlxbuild.lock: what is not in it is an error (exit code 7)."`
+	Offline   bool   `help:"Use no network: what is not here already is an error."`
 	Python    string `placeholder:"FILE" help:"Python with mlx-lm or PyTorch, for the runtimes mlx and torch (default: $MLXBUILD_PYTHON, an active virtual environment, or what mlxbuild runtime install made)."`
 
 	Build     buildCmd     `cmd:"" group:"Recipes" help:"Make what is out of date: models, then the text they write."`
+	Lock      lockCmd      `cmd:"" group:"Recipes" help:"Pin what recipes take from the Hub: commits, files and their digests."`
+	Fetch     fetchCmd     `cmd:"" group:"Recipes" help:"Bring the models of recipes here, for building without a network."`
 	Plan      planCmd      `cmd:"" group:"Recipes" help:"Show what build would do, and why."`
 	Check     checkCmd     `cmd:"" group:"Recipes" help:"Find every mistake in recipes and model folders."`
 	Explain   explainCmd   `cmd:"" group:"Recipes" help:"Show how a target is made, tensor by tensor, and why it is rebuilt."`
@@ -61,14 +65,16 @@ what is out of date, and nothing else.
 
 // app is what every command works with.
 type app struct {
-	ctx    context.Context
-	stdout io.Writer
-	stderr io.Writer
-	term   *term.Term
-	json   bool
-	quiet  bool
-	calm   bool // say nothing when there is nothing to do
-	github bool
+	ctx     context.Context
+	stdout  io.Writer
+	stderr  io.Writer
+	term    *term.Term
+	json    bool
+	quiet   bool
+	locked  bool
+	offline bool
+	calm    bool // say nothing when there is nothing to do
+	github  bool
 
 	runtimes *backend.Set
 	quick    bool // benchmarks: three runs, no verdict
@@ -106,7 +112,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		a.sayError(usage(err))
 		return exitUsage
 	}
-	a.json, a.quiet = c.JSON, c.Quiet
+	a.json, a.quiet, a.locked, a.offline = c.JSON, c.Quiet, c.Locked, c.Offline
 	if c.Directory != "" {
 		if err := os.Chdir(c.Directory); err != nil {
 			a.sayError(&fault{code: exitUsage, msg: fmt.Sprintf("-C %s: %v", c.Directory, errors.Unwrap(err))})

@@ -59,7 +59,7 @@ func (c benchmarkCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	p.onlyKind("benchmark")
 	if len(p.want) == 0 {
 		return &fault{code: exitUsage, msg: "the recipe has no benchmark of this", hints: []string{"add a benchmark section: docs/benchmarking.md"}}

@@ -45,7 +45,7 @@ func (b buildCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	outcomes, err := a.build(p, executor.Options{Jobs: b.Jobs, KeepGoing: b.KeepGoing, Force: b.Force})
 	if err != nil {
 		return err
@@ -67,6 +67,12 @@ func (b buildCmd) Run(a *app) error {
 // build runs what was asked for and tells about it.
 func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) {
 	if err := p.unmeasurable(); err != nil {
+		return nil, err
+	}
+	if err := a.lockMissing(p); err != nil {
+		return nil, err
+	}
+	if err := a.lockTools(p); err != nil {
 		return nil, err
 	}
 	started := time.Now()

@@ -45,7 +45,7 @@ func (c explainCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	view, err := p.view()
 	if err != nil {
 		return err

@@ -143,7 +143,7 @@ func (c generateCmd) folder(a *app) (string, error) {
 		}
 		return "", err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	var picked []step.ID
 	for _, id := range p.want {
 		if p.graph.Steps[id].Kind == "convert" {

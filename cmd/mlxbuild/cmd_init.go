@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 )
 
 type initCmd struct {
@@ -56,18 +58,11 @@ func (c initCmd) Run(a *app) error {
 	}
 	conv := conversion{hfPath: model}
 	text := fmt.Sprintf(firstRecipe, conv.model(), filepath.ToSlash(model))
-	f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	err := atomicfile.Create(c.File, []byte(text), 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return &fault{code: exitUsage, msg: c.File + " exists already", hints: []string{"name another file: mlxbuild init other.yaml"}}
 	}
 	if err != nil {
-		return err
-	}
-	if _, err := f.WriteString(text); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
 		return err
 	}
 	a.term.Line("wrote %s with the model %s", c.File, model)

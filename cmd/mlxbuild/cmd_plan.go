@@ -33,7 +33,7 @@ func (c planCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	view, err := p.view()
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (c checkCmd) Run(a *app) error {
 	if err != nil {
 		return a.checked(nil, err)
 	}
-	defer p.cache.Close()
+	defer p.close()
 	_, err = p.view()
 	return a.checked(p, err)
 }

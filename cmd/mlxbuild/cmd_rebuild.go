@@ -36,7 +36,7 @@ func (c verifyCmd) rebuild(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	defer remove()
 	started := time.Now()
 	a.term.Start(sizes(p), "starting")
@@ -83,22 +83,23 @@ func (a *app) openTwice(args []string, keep string) (p *project, again *planner.
 	if err != nil {
 		return nil, nil, "", nil, err
 	}
-	c, err := a.openCache()
-	if err != nil {
+	if p, err = a.newProject(); err != nil {
 		return nil, nil, "", nil, err
 	}
-	p = &project{cache: c}
-	recipes, err := a.load(c, files)
+	recipes, err := a.load(p.cache, files)
+	if err == nil {
+		err = a.pin(recipes)
+	}
+	if err == nil {
+		err = a.plan(p, recipes, selectors)
+	}
 	if err != nil {
 		return nil, nil, "", nil, p.fail(err)
 	}
-	if err := a.plan(p, recipes, selectors); err != nil {
-		return nil, nil, "", nil, err
-	}
-	if dir, remove, err = placeFor(c, keep); err != nil {
+	if dir, remove, err = placeFor(p.cache, keep); err != nil {
 		return nil, nil, "", nil, p.fail(err)
 	}
-	again, diags := planner.Plan(elsewhere(recipes, dir), a.kinds(c))
+	again, diags := planner.Plan(elsewhere(recipes, dir), a.kinds(p))
 	if diags != nil {
 		remove()
 		return nil, nil, "", nil, p.fail(diags)

@@ -49,7 +49,7 @@ func (c reportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	wantsPage := c.HTML != "" || c.Markdown == "" && c.CSV == "" && c.JSONL == "" && c.JUnit == "" && c.ModelCard == ""
 	for i, r := range p.graph.Recipes {
 		f, err := a.findings(p, r)

@@ -135,7 +135,7 @@ func (c showCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	var targets []shownTarget
 	var lines []result.Line
 	read := map[string][]result.Line{}
@@ -250,7 +250,7 @@ func (c listCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	standings := executor.Examine(p.graph, p.want, p.cache)
 	type model struct {
 		Name   string `json:"name"`

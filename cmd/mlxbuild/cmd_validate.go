@@ -47,7 +47,7 @@ func (c validateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	p.onlyKind("validate")
 	if len(p.want) == 0 {
 		return &fault{code: exitUsage, msg: "the recipe has no validation of this", hints: []string{"add a validate section: docs/recipe.md"}}
@@ -177,7 +177,7 @@ func (c acceptCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer p.cache.Close()
+	defer p.close()
 	p.onlyKind("validate", "benchmark")
 	o := executor.Options{Jobs: 2}
 	if c.Again {

@@ -96,7 +96,7 @@ func (a *app) builtFolders(args []string) (folders []string, err error) {
 	if err != nil {
 		return nil, folderHint(err, args)
 	}
-	defer p.cache.Close()
+	defer p.close()
 	missing := 0
 	for _, id := range p.want {
 		s := p.graph.Steps[id]

@@ -5,7 +5,9 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/hub"
 	"github.com/mlxbuild/mlxbuild/internal/judge"
+	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step/fetch"
 	"github.com/mlxbuild/mlxbuild/internal/step/validate"
@@ -71,7 +73,9 @@ func exitCode(err error) int {
 	var diags spec.Diags
 	var selector *planner.SelectorError
 	var model *source.Error
-	var remote *fetch.NotYetError
+	var refused *fetch.Refused
+	var locked *lock.Error
+	var hubError *hub.Error
 	var missing *backend.MissingError
 	var tokens *validate.TokenizerError
 	var accepted *judge.AcceptedError
@@ -89,8 +93,17 @@ func exitCode(err error) int {
 		return exitBadInput
 	case errors.As(err, &selector):
 		return exitUsage
-	case errors.As(err, &diags), errors.As(err, &model), errors.As(err, &remote):
+	case errors.As(err, &diags), errors.As(err, &model), errors.As(err, &refused), errors.As(err, &locked), errors.As(err, &hubError) && usersToMend(hubError.Class):
 		return exitBadInput
 	}
 	return exitFailed
+}
+
+// usersToMend are errors of the Hub that say something about what was asked for, not about the way there.
+func usersToMend(c hub.Class) bool {
+	switch c {
+	case hub.NotFound, hub.Gated, hub.Unauthorized, hub.Forbidden, hub.Disabled, hub.Name:
+		return true
+	}
+	return false
 }

@@ -60,6 +60,7 @@ func (l *listener) event(e executor.Event) {
 		l.count(e.Needed)
 		l.start()
 	case executor.Progress:
+		l.done[e.ID] += e.Bytes
 		l.app.term.Add(e.Bytes)
 	case executor.Status:
 		if l.graph.Steps[e.ID].Kind == "benchmark" {
@@ -131,6 +132,12 @@ func (l *listener) line(e executor.Event) {
 		return
 	}
 	verb := map[string]string{"source": "hashed", "convert": "converted", "generate": "generated", "tokens": "tokenized", "reference": "computed", "validate": "validated"}[s.Kind]
+	if s.Pool == step.PoolNet {
+		if e.State == executor.Done && l.done[e.ID] == 0 {
+			return // everything was at hand
+		}
+		verb = "fetched"
+	}
 	if e.State == executor.Restored {
 		verb = "restored"
 	}
@@ -138,6 +145,9 @@ func (l *listener) line(e executor.Event) {
 	text := fmt.Sprintf("%-9s  %s", verb, t.Paint(term.Bold, term.Clean(name)))
 	if l.forecasts != nil && l.forecasts[e.ID] != nil && s.Kind == "convert" && e.State == executor.Done {
 		text += "  " + l.forecasts[e.ID].Summary
+	}
+	if s.Pool == step.PoolNet {
+		text += "  " + planner.Bytes(l.done[e.ID])
 	}
 	text += "  " + t.Paint(term.Dim, seconds(e.Seconds))
 	if e.Reason != "" && s.Kind != "source" && e.Reason != "new" && e.State == executor.Done {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hub"
 	machinery "github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/step/benchmark"
@@ -29,21 +30,54 @@ const memoryRecipe = "<command line>"
 
 // project is what the positional arguments of most commands name: recipes, planned, and the steps that were asked for.
 type project struct {
-	cache *cache.Cache
-	graph *planner.Graph
-	want  []step.ID
+	cache   *cache.Cache
+	hub     *fetch.Hub
+	graph   *planner.Graph
+	want    []step.ID
+	recipes []*spec.Recipe
 
 	problems spec.Diags // of baselines
 }
 
+// newProject opens the cache, and the way to the Hub.
+func (a *app) newProject() (*project, error) {
+	c, err := a.openCache()
+	if err != nil {
+		return nil, err
+	}
+	h := &fetch.Hub{Cache: c, Version: version(), Machine: machine(), Settings: a.hubSettings,
+		Options: hub.Options{UserAgent: "mlxbuild/" + version(), Note: func(sentence string) { a.note(sentence) }}}
+	return &project{cache: c, hub: h}, nil
+}
+
+// hubSettings are the environment's, and what flags say.
+func (a *app) hubSettings() (hub.Settings, error) {
+	s, err := hub.FromEnv(os.Getenv)
+	s.Offline = s.Offline || a.offline
+	return s, err
+}
+
+// note says what a person should know at once.
+func (a *app) note(sentence string) {
+	if !a.json && !a.quiet {
+		a.term.Line("%s", sentence)
+	}
+}
+
+// close removes what was laid out for this run, and saves what the cache has learned.
+func (p *project) close() {
+	p.hub.Close()
+	p.cache.Close()
+}
+
 // kinds is the list of step kinds, in pipeline order.
-func (a *app) kinds(c *cache.Cache) []step.Kind {
-	sources := fetch.Kind{}
+func (a *app) kinds(p *project) []step.Kind {
+	c, sources := p.cache, fetch.Kind{Hub: p.hub}
 	timing := benchmark.Kind{Runtimes: a.runtimes, Alone: a.alone, Machine: sync.OnceValue(machinery.Read), Program: identity(c), Quick: a.quick}
 	if a.commands {
 		timing.Run = worker.Output
 	}
-	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, OpenHead: openHead, CompareWeights: compareWeights}, timing}
+	return []step.Kind{sources, &convert.Kind{Dir: sources.Dir, MLX: mlxConverter{a.runtimes}}, generate.Kind{Runtimes: a.runtimes}, validate.Kind{Runtimes: a.runtimes, Text: sources.Text, OpenHead: openHead, CompareWeights: compareWeights}, timing}
 }
 
 // open loads and plans recipes. args are existing .yaml files, which are recipes, and selectors.
@@ -52,33 +86,37 @@ func (a *app) open(args []string) (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.openCache()
+	p, err := a.newProject()
 	if err != nil {
 		return nil, err
 	}
-	p := &project{cache: c}
-	recipes, err := a.load(c, files)
+	recipes, err := a.load(p.cache, files)
 	if err != nil {
 		return nil, p.fail(err)
 	}
 	recipes, p.problems = a.withBaselines(recipes)
-	return p, a.plan(p, recipes, selectors)
+	if err := a.pin(recipes); err != nil {
+		return nil, p.fail(err)
+	}
+	if err := a.plan(p, recipes, selectors); err != nil {
+		return nil, p.fail(err)
+	}
+	return p, nil
 }
 
 func (a *app) plan(p *project, recipes []*spec.Recipe, selectors []string) (err error) {
 	var diags spec.Diags
-	if p.graph, diags = planner.Plan(recipes, a.kinds(p.cache)); diags != nil {
-		return p.fail(diags)
+	p.recipes = recipes
+	if p.graph, diags = planner.Plan(recipes, a.kinds(p)); diags != nil {
+		return diags
 	}
-	if p.want, err = p.graph.Select(selectors); err != nil {
-		return p.fail(err)
-	}
-	return nil
+	p.want, err = p.graph.Select(selectors)
+	return err
 }
 
-// fail closes the cache on the way out.
+// fail closes the project on the way out.
 func (p *project) fail(err error) error {
-	p.cache.Close()
+	p.close()
 	return err
 }
 

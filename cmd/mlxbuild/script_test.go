@@ -43,10 +43,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("GITHUB_ACTIONS", "")
 			e.Setenv("CI", "")
+			hubEnv(e)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"model": copyModel, "status": status, "setjson": setJSON, "cut": cutFile, "flip": flipByte, "same": sameFile, "replace": replaceBytes,
+			"model": copyModel, "status": status, "setjson": setJSON, "cut": cutFile, "flip": flipByte, "same": sameFile, "replace": replaceBytes, "hub": hubCommand,
 		},
 	})
 }
@@ -149,7 +150,7 @@ func sameFile(ts *testscript.TestScript, neg bool, args []string) {
 // Every command's help names its flags and has no unexpanded variable.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "build", "plan", "check", "explain", "show", "list", "init", "convert", "generate", "verify", "benchmark", "report", "diff", "accept", "validate", "llama convert", "llama validate", "llama benchmark", "llama list", "cache stats", "cache gc",
-		"cache verify", "cache repair", "schema", "completion", "version"} {
+		"cache verify", "cache repair", "schema", "completion", "version", "lock", "fetch"} {
 		var out, errs strings.Builder
 		code := run(context.Background(), append(strings.Fields(args), "--help"), &out, &errs)
 		if code != 0 || errs.String() != "" || !strings.Contains(out.String(), "Usage: mlxbuild") || strings.Contains(out.String(), "${") {

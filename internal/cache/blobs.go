@@ -40,12 +40,30 @@ func (c *Cache) prove(d Digest, path string) (string, int64, error) {
 		return "", 0, fmt.Errorf("cannot read %s from the cache: %w", d.Short(), err)
 	}
 	if got != d {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeSame(f, path); err != nil {
 			return "", 0, fmt.Errorf("%s is damaged and cannot be removed: %w", path, err)
 		}
 		return "", 0, ErrMissing
 	}
+	if err := OnDisk(f); err != nil {
+		return "", 0, err
+	}
 	return path, n, c.NoteFile(path, d)
+}
+
+// removeSame removes the file that was read, and not one that another run has put into its place meanwhile.
+func removeSame(f *os.File, path string) error {
+	read, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(path); err == nil && !os.SameFile(read, now) {
+		return nil
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // AddFile takes over a finished file of a stage whose digest was computed while it was written: synced, made read-only, renamed into place, the folder synced.
@@ -247,10 +265,10 @@ func (c *Cache) sweepStages() {
 		}
 		dir := filepath.Join(tmp, e.Name())
 		info, err := e.Info()
-		if err != nil || !old(info) { // one that is just being made has no lock yet
+		if err != nil {
 			continue
 		}
-		if release, ok := tryLockFile(dir + ".lock"); ok {
+		if release, ok := c.abandoned(info, dir+".lock"); ok {
 			_ = os.RemoveAll(dir)
 			release()
 		}

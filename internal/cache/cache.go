@@ -49,6 +49,9 @@ type Cache struct {
 	measured bool
 	size     int64
 	limit    int64
+
+	locks     sync.Once // see LocksWork
+	locksWork bool
 }
 
 // Error is a cache that cannot be used, with what to do.
@@ -129,7 +132,7 @@ func (c *Cache) checkVersion() error {
 		return c.create()
 	case n > Version:
 		return &Error{What: fmt.Sprintf("the cache at %s was made by a newer mlxbuild (layout %d; this one knows %d)", c.dir, n, Version),
-			Do: "update mlxbuild, or set MLXBUILD_CACHE to another folder"}
+			Do: "update mlxbuild, or set MLXBUILD_CACHE to another folder; if there never was a newer one, " + path + " is damaged: remove it, what it stands for is checked by itself"}
 	}
 	return nil
 }

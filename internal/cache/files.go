@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -81,10 +82,22 @@ func (c *Cache) FileDigest(path string, progress func(int64)) (Digest, int64, er
 	if StatKey(before) != StatKey(after) || n != before.Size() {
 		return Digest{}, 0, fmt.Errorf("%s changed while it was read", path)
 	}
+	if err := OnDisk(f); err != nil {
+		return Digest{}, 0, err
+	}
 	if t := tupleOf(before); started.UnixNano()-max(t.mtime, t.ctime) > racy.Nanoseconds() {
 		c.SetMemo(t.key(true), d)
 	}
 	return d, n, nil
+}
+
+// OnDisk makes sure that what was just read of a file does not only stand in memory: its metadata may be on the disk before its bytes are, and after a power cut the one would stand for the other. For
+// most files there is nothing to do. File systems and systems that cannot say count as sure: they would make every build read everything.
+func OnDisk(f *os.File) error {
+	if err := f.Sync(); errors.Is(err, syscall.EIO) || err != nil && isFull(err) {
+		return fmt.Errorf("the disk cannot keep %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // NoteFile remembers the digest of a file that the caller has just written itself.

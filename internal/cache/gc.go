@@ -2,10 +2,15 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sort"
 	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 )
 
 // Stats of a cache.
@@ -14,6 +19,7 @@ type Stats struct {
 	Blobs     int    `json:"blobs"`
 	BlobBytes int64  `json:"blob_bytes"`
 	Records   int    `json:"records"`
+	PartBytes int64  `json:"part_bytes"` // of downloads that have begun
 	MaxSize   int64  `json:"max_size"`
 }
 
@@ -29,6 +35,12 @@ func (c *Cache) Stats() (Stats, error) {
 		return s, err
 	}
 	err = c.eachFile("records", func(Digest, string, os.FileInfo) bool { s.Records++; return true })
+	parts, _ := os.ReadDir(filepath.Join(c.dir, "parts")) // without the folder there are none
+	for _, p := range parts {
+		if info, err := p.Info(); err == nil {
+			s.PartBytes += info.Size()
+		}
+	}
 	s.MaxSize = c.cap(s.BlobBytes)
 	return s, err
 }
@@ -85,6 +97,8 @@ func (c *Cache) GC(o GCOptions) (GCReport, error) {
 	}
 	defer release()
 	c.sweepStages()
+	c.sweepLocks()
+	c.sweepTemporary()
 	blobs, records, err := c.survey()
 	if err != nil {
 		return r, err
@@ -108,7 +122,13 @@ func (c *Cache) GC(o GCOptions) (GCReport, error) {
 		}
 		return a.used.Before(b.used)
 	})
-	gone := map[Digest]bool{}
+	named := map[Digest][]*Record{}
+	for _, rec := range records {
+		for _, out := range rec.Outputs {
+			named[out.Digest] = append(named[out.Digest], rec)
+		}
+	}
+	pruned := map[Digest]bool{}
 	for _, b := range blobs {
 		switch {
 		case held[b.digest]:
@@ -119,19 +139,50 @@ func (c *Cache) GC(o GCOptions) (GCReport, error) {
 		case !b.orphan && total <= limit:
 			continue
 		}
-		if !o.DryRun {
-			if err := os.Remove(b.path); err != nil {
+		for _, rec := range named[b.digest] { // first: a record that names nothing would be damage, were this the last that the run does
+			if pruned[rec.Key] {
+				continue
+			}
+			pruned[rec.Key] = true
+			r.Records++
+			if err := remove(c.path("records", rec.Key), o.DryRun); err != nil {
 				return r, err
 			}
 		}
-		gone[b.digest] = true
+		if err := remove(b.path, o.DryRun); err != nil {
+			return r, err
+		}
 		r.Blobs++
 		r.Bytes += b.size
 		total -= b.size
 	}
 	r.BytesLeft = total
-	r.Records = c.prune(records, gone, o.DryRun)
 	return r, nil
+}
+
+// remove a file that another run may have removed as well.
+func remove(path string, dryRun bool) error {
+	if dryRun {
+		return nil
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// sweepTemporary removes files that killed runs were writing. Writing takes them away too, but only where something is written again.
+func (c *Cache) sweepTemporary() {
+	atomicfile.Sweep(c.dir)
+	for _, sub := range []string{"blobs", "records"} {
+		groups, err := os.ReadDir(filepath.Join(c.dir, sub))
+		if err != nil {
+			continue
+		}
+		for _, g := range groups {
+			atomicfile.Sweep(filepath.Join(c.dir, sub, g.Name()))
+		}
+	}
 }
 
 // survey reads every record and every blob's metadata.
@@ -172,23 +223,6 @@ func (c *Cache) heldBlobs(records []*Record) map[Digest]bool {
 		}
 	}
 	return held
-}
-
-// prune removes records whose blobs are gone.
-func (c *Cache) prune(records []*Record, gone map[Digest]bool, dryRun bool) (n int) {
-	for _, r := range records {
-		for _, out := range r.Outputs {
-			if !gone[out.Digest] {
-				continue
-			}
-			n++
-			if !dryRun {
-				_ = os.Remove(c.path("records", r.Key))
-			}
-			break
-		}
-	}
-	return n
 }
 
 // Reserve makes room for so many bytes before a step writes them: it evicts what it may, and says when that is not enough.

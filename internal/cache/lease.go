@@ -121,10 +121,12 @@ func (c *Cache) held() map[Digest]bool {
 			}
 			continue
 		}
-		if release, free := tryLockFile(path + ".lock"); free {
-			if info, err := e.Info(); err == nil && old(info) {
-				_ = os.Remove(path)
-			}
+		info, err := e.Info()
+		if err != nil {
+			continue // just released
+		}
+		if release, ok := c.abandoned(info, path+".lock"); ok {
+			_ = os.Remove(path)
 			release()
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -82,6 +83,42 @@ func tryLockFile(path string) (release func(), ok bool) {
 	return release, ok && err == nil
 }
 
+// sweepLocks removes lock files whose holders were killed, and which nobody may ever want again: those of steps that are made no more, of stages and of leases.
+func (c *Cache) sweepLocks() {
+	for _, sub := range []string{"locks", "tmp", "leases"} {
+		entries, err := os.ReadDir(filepath.Join(c.dir, sub))
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); !strings.HasSuffix(e.Name(), ".lock") || err != nil || !old(info) {
+				continue
+			}
+			if release, ok := tryLockFile(filepath.Join(c.dir, sub, e.Name())); ok {
+				release()
+			}
+		}
+	}
+}
+
+// LocksWork reports whether locks keep anybody out: on some network file systems they are granted to all. Nothing is wrong then, as every file has a name of its own until it is whole, but who holds a lock
+// does not have what it protects for itself, and must not take away what seems to be left by the dead.
+func (c *Cache) LocksWork() bool {
+	c.locks.Do(func() {
+		path := filepath.Join(c.dir, "locks", fmt.Sprintf("probe-%d-%d.lock", os.Getpid(), time.Now().UnixNano()))
+		release, ok := tryLockFile(path)
+		if !ok {
+			return
+		}
+		defer release()
+		again := flock.New(path)
+		defer again.Close()
+		held, err := again.TryLock()
+		c.locksWork = err == nil && !held
+	})
+	return c.locksWork
+}
+
 func sameFile(l *flock.Flock, path string) bool {
 	held, err := l.Stat()
 	if err != nil {
@@ -100,3 +137,11 @@ func holderOf(path string) string {
 }
 
 func old(info os.FileInfo) bool { return time.Since(info.ModTime()) > 10*time.Second }
+
+// abandoned takes the lock of something whose process is gone: nobody holds it, and it is not just being made. Where locks keep nobody out, a day has to have passed.
+func (c *Cache) abandoned(info os.FileInfo, lock string) (release func(), ok bool) {
+	if !old(info) || !c.LocksWork() && time.Since(info.ModTime()) < 24*time.Hour {
+		return nil, false
+	}
+	return tryLockFile(lock)
+}

@@ -166,7 +166,7 @@ func (c *Cache) Repair(ctx context.Context) (RepairReport, error) {
 				rep.Rebuilds = append(rep.Rebuilds, rec.Step)
 			}
 		}
-		if err := os.Remove(path); err != nil {
+		if err := remove(path, false); err != nil {
 			return rep, err
 		}
 		rep.Removed = append(rep.Removed, d)

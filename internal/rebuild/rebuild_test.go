@@ -65,11 +65,13 @@ type source struct {
 	*fake
 }
 
-func (s source) memo() cache.Digest                        { return cache.SumBytes([]byte("remembered " + s.name)) }
-func (s source) Known(c *cache.Cache) (cache.Digest, bool) { return c.Memo(s.memo()) }
-func (s source) Dir() string                               { return filepath.Join(s.w.dir, s.name) }
-func (s source) Size() int64                               { return 0 }
-func (s source) After() string                             { return "hashing" }
+func (s source) memo() cache.Digest                                      { return cache.SumBytes([]byte("remembered " + s.name)) }
+func (s source) Known(c *cache.Cache) (cache.Digest, bool)               { return c.Memo(s.memo()) }
+func (s source) Dir() string                                             { return filepath.Join(s.w.dir, s.name) }
+func (s source) Size() int64                                             { return 0 }
+func (s source) After() string                                           { return "hashing" }
+func (s source) Ready(*cache.Cache) bool                                 { return true }
+func (s source) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
 func (s source) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	if s.fail != nil {
 		return cache.Digest{}, s.fail

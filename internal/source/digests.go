@@ -130,6 +130,9 @@ func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, t
 	if cache.StatKey(before) != cache.StatKey(after) || after.Size() != file.Size || !sameHeader(f, file.Header) {
 		return Input{}, changed(file.Path)
 	}
+	if err := cache.OnDisk(f); err != nil {
+		return Input{}, err
+	}
 	for i, t := range file.Header.Tensors {
 		tensors[t.Name] = sums[i]
 	}

@@ -6,6 +6,7 @@ package step
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
 
@@ -19,9 +20,10 @@ type (
 	ArtifactID int
 )
 
-// Pools that limit what runs together. A step of PoolCPU uses every core by itself.
+// Pools that limit what runs together. A step of PoolCPU uses every core by itself, one of PoolNet waits for the network beside others, one of PoolDevice has the machine to itself.
 const (
 	PoolCPU    = "cpu"
+	PoolNet    = "net"
 	PoolDevice = "device"
 )
 
@@ -56,15 +58,19 @@ type In struct {
 
 // Source takes content from outside, which then is known by digest.
 type Source interface {
-	// Known answers from what is remembered, by looking at files' metadata only.
+	// Known answers from what is remembered or pinned, by looking at files' metadata only.
 	Known(c *cache.Cache) (cache.Digest, bool)
-	// Read hashes the content.
+	// Ready reports whether the content lies in Dir. What is known need not be there: it is brought by Read, and only when a step that runs takes it.
+	Ready(c *cache.Cache) bool
+	// Read brings the content to Dir and proves what it is.
 	Read(ctx context.Context, e *Env) (cache.Digest, error)
+	// Check reports whether the content that Read proved lies there unchanged, after a step has used it.
+	Check(ctx context.Context, c *cache.Cache, proved cache.Digest) error
 	// Dir is the folder that holds it.
 	Dir() string
 	// Size in bytes, as far as it can be told without reading.
 	Size() int64
-	// After names what has to happen before the digest is known: "hashing", "fetch".
+	// After names what has to happen before the content is there: "hashing", "fetch".
 	After() string
 }
 
@@ -111,7 +117,8 @@ type Env struct {
 	Progress func(bytes int64) // bytes done since the last call, against Forecast.ReadBytes
 	Status   func(text string) // what the step is at: "chunk 3 of 64"
 	Warn     func(sentence string)
-	Message  func(text string) // what a person should know at once: "waiting for process 123"
+	Message  func(text string)     // what a person should know at once: "waiting for process 123"
+	Hold     func(...cache.Digest) // keeps blobs from eviction while the run lasts
 }
 
 // Input is a finished artifact: its digest, and the folder where its content lies.
@@ -120,6 +127,8 @@ type Input struct {
 	Digest cache.Digest
 	Dir    string
 	Files  map[string]string // of a step whose outputs lie in the cache only: path of each by name
+	// Check of a source: whether what lies in Dir is still what Digest says. nil for what steps made.
+	Check func(ctx context.Context) error
 }
 
 // File is one finished output in the stage, hashed while it was written.
@@ -160,8 +169,21 @@ type Builder interface {
 
 // ModelArtifact names the artifact of a model source, TargetArtifact that of a built target.
 func ModelArtifact(m spec.Model) string {
-	return "source " + m.Source.Kind + ":" + m.Source.Path + m.Source.Ref + "@" + m.Revision
+	at := m.Revision
+	if m.Pin != nil {
+		at = m.Pin.Commit
+	}
+	return "source " + m.Source.Kind + ":" + m.Source.Path + m.Source.Ref + "@" + at
 }
+
+// TextArtifact names the artifact of a corpus that lies elsewhere.
+func TextArtifact(c spec.Corpus) string {
+	if c.Pin != nil {
+		return "corpus " + c.Asked() + "@" + c.Pin.Commit + " " + c.File
+	}
+	return "corpus " + c.Source.Kind + ":" + c.Source.Ref + " " + c.File + " " + hex.EncodeToString(c.SHA256[:])
+}
+
 func TargetArtifact(buildDir, target string) string { return "target " + target + " in " + buildDir }
 
 // TargetDir is the folder of a target's outputs.

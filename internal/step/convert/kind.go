@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 
@@ -17,7 +18,7 @@ import (
 
 // Kind plans one conversion for each target.
 type Kind struct {
-	// Dir finds the folder with a model's config and headers; false when there is none yet.
+	// Dir finds a folder with a model's config and headers, to plan with; false when there is none yet. What a step reads when it runs is its input's folder.
 	Dir func(spec.Model) (dir string, ok bool)
 	// MLX converts where the recipe says so; nil refuses that.
 	MLX MLX
@@ -25,6 +26,7 @@ type Kind struct {
 	mu     sync.Mutex
 	opened map[string]opened
 	codes  map[string]string // by folder: see archCode
+	late   map[spec.Pos]*lateRule
 }
 
 type opened struct {
@@ -41,8 +43,11 @@ func (k *Kind) Plan(b step.Builder) spec.Diags {
 	for _, t := range b.Targets() {
 		labels := t.Labels()
 		labels["kind"] = "convert"
-		dir, _ := k.Dir(t.Model)
 		var act step.Action
+		dir := ""
+		if t.Model.Pin == nil { // a pin says what keys need, and laying its folder out is work
+			dir, _ = k.Dir(t.Model)
+		}
 		plain := action{kind: k, target: t, convert: c, dir: dir, options: Options{Quantization: t.Quantization, DType: t.DType, Repair: c.Repair, ShardSize: c.ShardSize}}
 		if act = &plain; c.Runtime == "mlx" {
 			act = newMLXAction(plain, k.MLX)
@@ -52,9 +57,18 @@ func (k *Kind) Plan(b step.Builder) spec.Diags {
 			Out:    b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID)),
 			Action: act,
 			Folder: step.TargetDir(b.BuildDir(), t.ID),
-			Origin: map[string]string{"model": t.Model.Name, "source": t.Model.Source.Kind + ":" + t.Model.Source.Ref, "revision": t.Model.Revision}})
+			Origin: origin(t.Model)})
 	}
 	return nil
+}
+
+// origin of a model, for the provenance of what is made of it.
+func origin(m spec.Model) map[string]string {
+	o := map[string]string{"model": m.Name, "source": m.Source.Kind + ":" + m.Source.Ref, "revision": m.Revision}
+	if m.Pin != nil {
+		o["commit"] = m.Pin.Commit
+	}
+	return o
 }
 
 // open a folder once for all its targets.
@@ -77,9 +91,11 @@ type action struct {
 	kind    *Kind
 	target  step.Target
 	convert spec.Convert
-	dir     string
+	dir     string // with the model's headers, "" while there is none
 	options Options
 	plan    *Plan
+	planned string // the folder that plan was made from
+	told    *step.Forecast
 }
 
 func (o Options) code(arch string) []string { return []string{Code, quant.Code, arch} }
@@ -94,19 +110,20 @@ func (a *action) Key(k *cache.KeyWriter) {
 	k.Param("shard_size", a.options.ShardSize)
 }
 
-// archCode is the version of the architecture that the config names. It reads config.json alone, once for all targets of a model.
+// archCode is the version of the architecture that the config names: by the lock for a model on the Hub, else by config.json, read once for all targets of a model.
 func (a *action) archCode() string {
+	if pin := a.target.Model.Pin; pin != nil {
+		return codeOf(pin.ModelType)
+	}
 	a.kind.mu.Lock()
 	defer a.kind.mu.Unlock()
 	if code, ok := a.kind.codes[a.dir]; ok {
 		return code
 	}
-	code := "unknown/0"
+	code := unknownCode
 	if a.dir != "" {
 		if config, err := source.ReadConfig(a.dir); err == nil {
-			if found, ok := all.Find(source.ModelType(config)); ok {
-				code = found.Code
-			}
+			code = codeOf(source.ModelType(config))
 		}
 	}
 	if a.kind.codes == nil {
@@ -114,6 +131,15 @@ func (a *action) archCode() string {
 	}
 	a.kind.codes[a.dir] = code
 	return code
+}
+
+const unknownCode = "unknown/0"
+
+func codeOf(modelType string) string {
+	if found, ok := all.Find(modelType); ok {
+		return found.Code
+	}
+	return unknownCode
 }
 
 // Where finds the recipe line of a changed parameter.
@@ -133,37 +159,65 @@ func (a *action) Where(name, path string) (spec.Pos, bool) {
 	return a.options.Quantization.Pos, true
 }
 
-// Prepare opens the source and decides.
+// Prepare opens the source, where its headers are at hand, and decides.
 func (a *action) Prepare() (*step.Forecast, error) {
-	if a.dir == "" {
-		f := &step.Forecast{After: "after fetch"}
-		for _, r := range a.options.Quantization.Overrides {
-			f.Rules = append(f.Rules, step.RuleUse{Rule: r})
+	a.told = &step.Forecast{}
+	if !a.found() {
+		if err := a.known(); err != nil {
+			return nil, err
 		}
-		return f, nil
+		a.told.After = "after fetch"
+		for _, r := range a.options.Quantization.Overrides {
+			a.told.Rules = append(a.told.Rules, step.RuleUse{Rule: r})
+		}
+		a.kind.undecided(a)
+		return a.told, nil
 	}
-	if err := a.decide(); err != nil {
+	if err := a.decide(a.dir); err != nil {
 		return nil, err
 	}
-	p := a.plan
-	f := &step.Forecast{Summary: p.Summary(), ReadBytes: p.BytesIn, WriteBytes: p.BytesOut, PeakMemory: p.PeakMemory()}
+	a.tell()
+	for i, r := range a.options.Quantization.Overrides {
+		a.told.Rules = append(a.told.Rules, step.RuleUse{Rule: r, Matched: a.plan.Rules[i]})
+	}
+	return a.told, nil
+}
+
+// found reports whether there is a folder to plan with.
+func (a *action) found() bool {
+	if a.dir == "" {
+		a.dir, _ = a.kind.Dir(a.target.Model)
+	}
+	return a.dir != ""
+}
+
+// tell fills the forecast with what was decided.
+func (a *action) tell() {
+	p, f := a.plan, a.told
+	f.Summary, f.ReadBytes, f.WriteBytes, f.PeakMemory, f.Notes = p.Summary(), p.BytesIn, p.BytesOut, p.PeakMemory(), nil
 	for _, r := range p.Repairs {
 		f.Notes = append(f.Notes, fmt.Sprintf("config.json gets %s: %s", r.Key, r.Why))
 	}
 	f.Notes = append(f.Notes, p.floatNotes()...)
-	for i, r := range a.options.Quantization.Overrides {
-		f.Rules = append(f.Rules, step.RuleUse{Rule: r, Matched: p.Rules[i]})
-	}
-	return f, nil
 }
 
-func (a *action) decide() error {
-	if a.plan != nil {
+// known refuses an architecture by what the lock says, before anything of the model is fetched.
+func (a *action) known() error {
+	pin := a.target.Model.Pin
+	if pin == nil || pin.ModelType == "-" {
 		return nil
 	}
-	folder, err := a.kind.open(a.dir)
+	return a.positioned(source.Supported(pin.ModelType))
+}
+
+func (a *action) decide(dir string) error {
+	if a.plan != nil && a.planned == dir {
+		return nil
+	}
+	folder, err := a.kind.open(dir)
 	if err == nil {
 		a.plan, err = Decide(folder, a.options)
+		a.planned = dir
 	}
 	return a.positioned(err)
 }
@@ -178,28 +232,33 @@ func (a *action) positioned(err error) error {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		d.Hints = []string{h.Hint()}
+	} else if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		d.Hints = []string{"the operating system does not give it: mend what it says, then run the same command again"}
 	}
 	return spec.Diags{d}
 }
 
 // Run converts.
 func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
-	if err := a.decide(); err != nil {
+	if err := a.decide(e.Inputs[0].Dir); err != nil {
 		return nil, err
+	}
+	if err := a.kind.decided(a); err != nil {
+		return nil, err
+	}
+	if a.told != nil && a.told.After != "" { // what was not known before is told with the result
+		a.tell()
 	}
 	digests, err := a.plan.Source.Digests(ctx, e.Cache, nil) // known since the source was hashed
 	if err != nil {
 		return nil, err
 	}
-	if tree := Tree(digests.Inputs); tree != e.Inputs[0].Digest {
-		return nil, &source.Error{What: a.dir + " changed while the build ran", Do: "run again when it is complete"}
+	if err := e.Inputs[0].Check(ctx); err != nil {
+		return nil, err
 	}
 	files, err := a.plan.Write(ctx, WriteEnv{Cache: e.Cache, Stage: e.Stage, Digests: digests.Tensors, Inputs: digests.Inputs, Progress: e.Progress, Warn: e.Warn})
 	return &step.Result{Files: files}, err
 }
-
-// Tree is the digest of a source: see fetch.
-func Tree(inputs []source.Input) cache.Digest { return cache.SumBytes([]byte(source.Listing(inputs))) }
 
 // Tensors are how each tensor is made, for explain; nil before Prepare.
 func (a *action) Tensors() []Tensor {

@@ -82,7 +82,7 @@ func (a *mlxAction) Prepare() (*step.Forecast, error) {
 	for _, r := range a.options.Quantization.Overrides {
 		f.Rules = append(f.Rules, step.RuleUse{Rule: r})
 	}
-	if a.dir == "" {
+	if !a.found() {
 		return f, nil
 	}
 	src, err := source.OpenAny(a.dir)
@@ -101,7 +101,7 @@ func (a *mlxAction) Tensors() []Tensor { return nil }
 
 // Run has mlx_lm.convert write a folder, and writes it again in our layout.
 func (a *mlxAction) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
-	src, err := source.OpenAny(a.dir)
+	src, err := source.OpenAny(e.Inputs[0].Dir)
 	if err != nil {
 		return nil, a.positioned(err)
 	}
@@ -109,11 +109,11 @@ func (a *mlxAction) Run(ctx context.Context, e *step.Env) (*step.Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	if Tree(digests.Inputs) != e.Inputs[0].Digest {
-		return nil, &source.Error{What: a.dir + " changed while the build ran", Do: "run again when it is complete"}
+	if err := e.Inputs[0].Check(ctx); err != nil {
+		return nil, err
 	}
 	e.Status("mlx reads the model")
-	o, err := a.decideModules(ctx)
+	o, err := a.decideModules(ctx, src.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -143,17 +143,17 @@ type blocks struct {
 func (b blocks) Layers() int { return b.n }
 
 // decideModules applies overrides, preset, the model's own rules and the default to each module, in this order.
-func (a *mlxAction) decideModules(ctx context.Context) (MLXOptions, error) {
+func (a *mlxAction) decideModules(ctx context.Context, dir string) (MLXOptions, error) {
 	q := a.options.Quantization
 	def := defaultScheme(q)
-	o := MLXOptions{Dir: a.dir, Quantize: q.Quantize, Dequantize: q.Dequantize, Mode: string(def.Mode), Bits: def.Bits, GroupSize: def.GroupSize}
+	o := MLXOptions{Dir: dir, Quantize: q.Quantize, Dequantize: q.Dequantize, Mode: string(def.Mode), Bits: def.Bits, GroupSize: def.GroupSize}
 	if a.options.DType != "auto" {
 		o.DType = a.options.DType
 	}
 	if q.Dequantize {
 		return o, nil
 	}
-	modules, layers, err := a.mlx.Modules(ctx, a.dir)
+	modules, layers, err := a.mlx.Modules(ctx, dir)
 	if err != nil {
 		return o, err
 	}
@@ -323,5 +323,5 @@ func (a *mlxAction) mlxManifest(p *Plan, inputs []source.Input, files []step.Fil
 	return json.MarshalIndent(m, "", " ")
 }
 
-// Determinism: its arithmetic is that of mlx on some device.
-func (a *mlxAction) Determinism() step.Determinism { return step.Tolerant }
+// Runtimes: mlx converts, on whatever device it has.
+func (a *mlxAction) Runtimes() []string { return []string{"mlx"} }

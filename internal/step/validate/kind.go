@@ -25,6 +25,8 @@ const (
 type Kind struct {
 	Runtimes *backend.Set
 	OpenHead func(dir string, compute backend.Compute) (Head, error)
+	// Text is the step that brings a corpus here that lies elsewhere: its Source and Pool.
+	Text func(spec.Corpus) step.Step
 	// CompareWeights compares every parameter of two folders of one model.
 	CompareWeights func(reference, target string) ([]Tensor, error)
 }
@@ -259,6 +261,13 @@ func (p *planning) tokens(ref subject) (artifact string) {
 
 // corpus plans the file that a corpus is read from.
 func (p *planning) corpus() (artifact string) {
+	if p.v.Corpus.Source.Kind == "hf" || p.v.Corpus.Source.Kind == "https" {
+		s := p.Text(*p.v.Corpus)
+		artifact = step.TextArtifact(*p.v.Corpus)
+		s.Kind, s.Name, s.Pos, s.Labels, s.Out = "source", "source corpus "+p.v.Corpus.Name, p.v.Corpus.Pos, step.Labels{"kind": "source"}, p.b.Artifact(artifact)
+		p.b.Add(s)
+		return artifact
+	}
 	path, err := filepath.Abs(p.v.Corpus.Path)
 	if err != nil { // the working directory is gone
 		path = p.v.Corpus.Path

@@ -306,7 +306,7 @@ func readCorpus(e *prompt.Encoder, c spec.Corpus, in step.Input) ([]prompt.Docum
 		return nil, fmt.Errorf("%s changed while it was read; run again", in.Dir)
 	}
 	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("%s is not UTF-8", in.Dir)
+		return nil, fmt.Errorf("the corpus %s is not UTF-8", c.Path)
 	}
 	enough := c.Context * c.Chunks * 32
 	if isLines(c.Path) {
@@ -378,6 +378,18 @@ type corpusFile struct{ path string }
 // Dir is the file itself.
 func (f corpusFile) Dir() string   { return f.path }
 func (f corpusFile) After() string { return "hashing" }
+
+// Ready is true: what is read in place is there.
+func (f corpusFile) Ready(*cache.Cache) bool { return true }
+
+// Check looks whether the file is as it was.
+func (f corpusFile) Check(_ context.Context, c *cache.Cache, proved cache.Digest) error {
+	d, _, err := c.FileDigest(f.path, nil)
+	if err == nil && d != proved {
+		err = fmt.Errorf("the corpus %s changed while the build ran; run again", f.path)
+	}
+	return err
+}
 
 func (f corpusFile) Size() int64 {
 	if info, err := os.Stat(f.path); err == nil {

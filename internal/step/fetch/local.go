@@ -1,0 +1,121 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/source"
+	"github.com/mlxbuild/mlxbuild/internal/step"
+)
+
+// local is a folder on this machine, read in place.
+type local struct{ dir string }
+
+func (l local) Dir() string   { return l.dir }
+func (l local) After() string { return "hashing" }
+
+// Ready is true: what is read in place is there.
+func (l local) Ready(*cache.Cache) bool { return true }
+
+func (l local) Size() (total int64) {
+	_ = walk(l.dir, func(_ string, info os.FileInfo) { total += info.Size() })
+	return total
+}
+
+// Known looks the folder's fingerprint up: names and metadata of its files, symbolic links followed.
+func (l local) Known(c *cache.Cache) (cache.Digest, bool) {
+	print, _, err := fingerprint(l.dir)
+	if err != nil {
+		return cache.Digest{}, false
+	}
+	return c.Memo(print)
+}
+
+// Read hashes what has changed. The listing of roles and digests is kept in the cache under its own digest, so that `explain` can name changed files.
+func (l local) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
+	started := time.Now()
+	print, newest, err := fingerprint(l.dir)
+	if err != nil {
+		return cache.Digest{}, err
+	}
+	folder, err := source.OpenAny(l.dir)
+	if err != nil {
+		return cache.Digest{}, err
+	}
+	digests, err := folder.Digests(ctx, e.Cache, e.Progress)
+	if err != nil {
+		return cache.Digest{}, err
+	}
+	tree, err := e.Cache.AddBytes([]byte(source.Listing(digests.Inputs)))
+	if err != nil {
+		return tree, err
+	}
+	after, _, err := fingerprint(l.dir)
+	if err != nil || after != print {
+		return tree, errors.New(l.dir + " changed while it was read; run again when it is complete")
+	}
+	if started.Sub(newest) > racy {
+		e.Cache.SetMemo(print, tree)
+	}
+	return tree, nil
+}
+
+// Check hashes what has changed since, which is nothing when all is well.
+func (l local) Check(ctx context.Context, c *cache.Cache, proved cache.Digest) error {
+	folder, err := source.OpenAny(l.dir)
+	if err != nil {
+		return err
+	}
+	digests, err := folder.Digests(ctx, c, nil)
+	if err == nil && cache.SumBytes([]byte(source.Listing(digests.Inputs))) != proved {
+		err = &source.Error{What: l.dir + " changed while the build ran", Do: "run again when it is complete"}
+	}
+	return err
+}
+
+// racy is how old a file must be when hashing starts to be known by its metadata afterwards: a file system's clock ticks every few milliseconds, and a write in the same tick
+// leaves no trace in it.
+const racy = 20 * time.Millisecond
+
+func fingerprint(dir string) (print cache.Digest, newest time.Time, err error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "source\n%s\n", dir)
+	err = walk(dir, func(rel string, info os.FileInfo) {
+		k := cache.StatKey(info)
+		fmt.Fprintf(h, "%s\x00", rel)
+		h.Write(k[:])
+		if t := info.ModTime(); t.After(newest) {
+			newest = t
+		}
+	})
+	return cache.Digest(h.Sum(nil)), newest, err
+}
+
+// walk visits the files of a model folder: its own and those of additional_chat_templates/.
+func walk(dir string, visit func(rel string, info os.FileInfo)) error {
+	for _, sub := range []string{"", "additional_chat_templates"} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil && (sub == "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)) {
+			return err
+		}
+		for _, e := range entries {
+			info, err := os.Stat(filepath.Join(dir, sub, e.Name()))
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // a link to nowhere
+			case err != nil: // a print without it would stand for a folder without it
+				return err
+			case info.Mode().IsRegular():
+				visit(filepath.ToSlash(filepath.Join(sub, e.Name())), info)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+package fetch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hub"
+	"github.com/mlxbuild/mlxbuild/internal/source"
+	"github.com/mlxbuild/mlxbuild/internal/step"
+	"github.com/mlxbuild/mlxbuild/spec"
+)
+
+// remote is a model on the Hub. With its pin, everything about it is known but the bytes themselves.
+type remote struct {
+	hub   *Hub
+	model spec.Model
+
+	mu  sync.Mutex
+	dir string // where Read has put it
+}
+
+// Tree of a pin: the SHA-256 of its listing, the same as that of any other tree of files.
+func Tree(p *spec.Pin) cache.Digest { return cache.SumBytes([]byte(listing(p))) }
+
+func listing(p *spec.Pin) string {
+	var inputs []source.Input
+	for _, f := range p.Files {
+		inputs = append(inputs, source.Input{Role: f.Path, Digest: f.SHA256, Size: f.Size})
+	}
+	return source.Listing(inputs)
+}
+
+// Known is what the lock says.
+func (r *remote) Known(*cache.Cache) (cache.Digest, bool) {
+	if r.model.Pin == nil {
+		return cache.Digest{}, false
+	}
+	return Tree(r.model.Pin), true
+}
+
+// Ready is false until Read has laid the folder out, which takes no time when the files are at hand.
+func (r *remote) Ready(*cache.Cache) bool { return r.Dir() != "" }
+
+// Dir of links to the files, once Read has made it.
+func (r *remote) Dir() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir
+}
+
+// Size is what would have to be fetched.
+func (r *remote) Size() (n int64) {
+	for _, f := range r.missing() {
+		n += f.Size
+	}
+	return n
+}
+
+// After is empty when everything is at hand.
+func (r *remote) After() string {
+	switch {
+	case r.model.Pin == nil:
+		return "lock and fetch"
+	case len(r.missing()) > 0:
+		return "fetch"
+	}
+	return ""
+}
+
+func (r *remote) missing() (out []spec.PinnedFile) {
+	if r.model.Pin == nil || r.hub == nil {
+		return nil
+	}
+	for _, f := range r.model.Pin.Files {
+		if _, ok := r.hub.locate(r.model, f); !ok {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// files that are fetched at a time. The client limits connections.
+const filesAtATime = 4
+
+// Read fetches what is not at hand and lays the folder out.
+func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
+	if r.hub == nil || r.model.Pin == nil {
+		return cache.Digest{}, fmt.Errorf("BUG: %s was to be fetched, and is not pinned", r.model.Asked())
+	}
+	pin, c := r.model.Pin, r.hub.Cache
+	for _, f := range pin.Files {
+		e.Hold(f.SHA256)
+	}
+	missing := r.missing()
+	var bytes int64
+	for _, f := range missing {
+		bytes += f.Size
+	}
+	if bytes > 0 {
+		if err := c.Reserve(bytes); err != nil {
+			return cache.Digest{}, err
+		}
+	}
+	started := time.Now()
+	if err := r.fetch(ctx, e, missing); err != nil {
+		return cache.Digest{}, c.Explain(r.model.Asked(), err)
+	}
+	tree := Tree(pin)
+	if len(missing) > 0 {
+		if err := r.record(started); err != nil {
+			return tree, err
+		}
+	}
+	dir, err := r.hub.view(r.model)
+	if err != nil {
+		return tree, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dir = dir
+	return tree, nil
+}
+
+// fetch files, several at a time; the first error ends all.
+func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile) error {
+	if len(files) == 0 {
+		return nil
+	}
+	stage, err := r.hub.Cache.NewStage()
+	if err != nil {
+		return err
+	}
+	defer stage.Remove()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	room := make(chan struct{}, filesAtATime)
+	for _, f := range files {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			select {
+			case room <- struct{}{}:
+				defer func() { <-room }()
+			case <-ctx.Done():
+				return
+			}
+			if err := r.file(ctx, e, stage, f); err != nil {
+				cancel(err)
+			}
+		}()
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// file brings one file into the cache, or finds it in Hugging Face's.
+func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f spec.PinnedFile) error {
+	h, c := r.hub, r.hub.Cache
+	release, err := c.Lock(ctx, cache.SumBytes(append([]byte("fetch\n"), f.SHA256[:]...)), func(holder string) {
+		e.Message("waiting for " + holder + ", which fetches " + f.Path)
+	})
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, ok := h.locate(r.model, f); ok || h.adopt(r.model, f) { // another run has fetched it, or another program
+		e.Progress(f.Size)
+		return nil
+	}
+	client, err := h.client()
+	if err != nil {
+		return err
+	}
+	repo, err := hub.ParseRepo(r.model.Source.Ref)
+	if err != nil {
+		return err
+	}
+	sum := cache.Digest(f.SHA256)
+	out := stage.Path(sum.String())
+	tee := teeOf(f)
+	got, err := client.Download(ctx, repo, r.model.Pin.Commit, hub.File{Path: f.Path, Size: f.Size, SHA256: sum.String()},
+		hub.Download{Parts: filepath.Join(c.Dir(), "parts"), Path: out, Progress: e.Progress, Tee: tee.writer()})
+	if err != nil {
+		return err
+	}
+	if got != f.SHA256 {
+		return fmt.Errorf("BUG: %s was taken for %s and is %s", f.Path, sum.Short(), cache.Digest(got).Short())
+	}
+	if err := c.AddFile(out, sum); err != nil {
+		return err
+	}
+	blob, _, err := c.Blob(sum)
+	if err != nil {
+		return err
+	}
+	tee.remember(c, blob, f)
+	return h.rememberHeader(f, blob)
+}
+
+// record names the blobs, so that collection knows what they are and what it takes to have them again.
+func (r *remote) record(started time.Time) error {
+	c := r.hub.Cache
+	k := cache.NewKey("fetch")
+	var lines []string
+	rec := &cache.Record{Step: "source " + r.model.Name, Started: started.UTC(), Seconds: time.Since(started).Seconds(), Tree: Tree(r.model.Pin), Machine: r.hub.Machine, Mlxbuild: r.hub.Version}
+	for _, f := range r.model.Pin.Files {
+		lines = append(lines, fmt.Sprintf("%d %s %s", f.Size, cache.Digest(f.SHA256), f.Path))
+		if _, size, err := c.Blob(f.SHA256); err == nil { // others are Hugging Face's
+			rec.Outputs = append(rec.Outputs, cache.Output{Path: f.Path, Digest: f.SHA256, Size: size, Mode: 0o644})
+		}
+	}
+	k.Param("files", lines)
+	rec.KeyText, rec.Key = k.Text(), k.Sum()
+	var err error
+	if rec.Result, err = json.Marshal(map[string]string{"source": r.model.Source.Kind + ":" + r.model.Source.Ref, "commit": r.model.Pin.Commit}); err != nil {
+		return err
+	}
+	return c.AddRecord(rec)
+}
+
+// Check looks whether the files are as they were when they were proved.
+func (r *remote) Check(_ context.Context, c *cache.Cache, _ cache.Digest) error {
+	for _, f := range r.model.Pin.Files {
+		path := filepath.Join(r.Dir(), filepath.FromSlash(f.Path))
+		if d, _, ok := r.hub.Cache.KnownFileDigest(path); ok && d == f.SHA256 {
+			continue
+		}
+		if d, _, err := r.hub.Cache.FileDigest(path, nil); err != nil || d != f.SHA256 {
+			return &source.Error{What: fmt.Sprintf("%s of %s changed while the build ran", f.Path, r.model.Asked()), Do: "run again; `mlxbuild cache verify` looks for damage"}
+		}
+	}
+	return nil
+}
+
+// Dependencies are the commit and each file of it, for provenance.
+func (r *remote) Dependencies(*cache.Cache) []step.Dependency {
+	pin := r.model.Pin
+	if pin == nil {
+		return nil
+	}
+	uri := r.model.Source.Kind + ":" + r.model.Source.Ref + "@" + pin.Commit
+	out := []step.Dependency{{Name: r.model.Name, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
+	for _, f := range pin.Files {
+		out = append(out, step.Dependency{Name: f.Path, URI: uri + "/" + f.Path, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
+	}
+	return out
+}
+
+// tee hashes tensors while a weight file streams in, so that its listing is known without reading it again.
+type tee struct{ hasher *source.Hasher }
+
+func teeOf(f spec.PinnedFile) tee {
+	if path.Ext(f.Path) != ".safetensors" {
+		return tee{}
+	}
+	return tee{source.NewHasher(f.Size)}
+}
+
+func (t tee) writer() io.Writer {
+	if t.hasher == nil {
+		return nil
+	}
+	return t.hasher
+}
+
+// remember the listing under the blob's metadata. Where the stream did not come through whole there is none, and the file is hashed when it is needed.
+func (t tee) remember(c *cache.Cache, blob string, f spec.PinnedFile) {
+	if t.hasher != nil {
+		t.hasher.Remember(c, blob)
+	}
+}
+
+// weights of a model are what a plan needs the headers of.
+func isWeights(name string) bool {
+	return strings.HasPrefix(name, "model") && strings.HasSuffix(name, ".safetensors")
+}
+
+func isRegular(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
