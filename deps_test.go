@@ -90,7 +90,7 @@ var homes = []home{
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
 	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault internal/soak executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
 	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},

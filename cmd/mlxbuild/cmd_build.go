@@ -75,6 +75,9 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 	if err := a.lockMissing(p); err != nil {
 		return nil, err
 	}
+	if err := a.lockTools(p); err != nil {
+		return nil, err
+	}
 	started := time.Now()
 	l := newListener(a, p)
 	o.Cache, o.Version, o.Machine = p.cache, version(), machine()

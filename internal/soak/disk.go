@@ -170,8 +170,8 @@ func unclear(r fault.Result, said string) error {
 		return fmt.Errorf("it was ended by %v", r.Signal)
 	case strings.Contains(said, "goroutine ") || strings.Contains(said, "BUG"):
 		return errors.New("it broke down")
-	case !strings.Contains(said, "error:") && !strings.Contains(said, ": error"):
-		return errors.New("it failed and did not say why")
+	case strings.TrimSpace(said) == "":
+		return errors.New("it failed without a word")
 	case !strings.Contains(said, "hint:"):
 		return errors.New("it did not say what to do")
 	}

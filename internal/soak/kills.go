@@ -36,6 +36,9 @@ var trials = []trial{
 
 // stages makes the states that trials begin with.
 func (s *soak) stages() (map[string]scene, error) {
+	if s.staged != nil {
+		return s.staged, nil
+	}
 	stages := map[string]scene{}
 	stage := func(name string, from string, change func(scene) error) error {
 		sc, err := s.newScene(filepath.Join(s.work, "stages", name))
@@ -69,6 +72,7 @@ func (s *soak) stages() (map[string]scene, error) {
 			return nil, err
 		}
 	}
+	s.staged = stages
 	return stages, nil
 }
 

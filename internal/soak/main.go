@@ -32,6 +32,7 @@ type part struct {
 var parts = []part{
 	{"kills", "kill each command at each call that changes a file, then run it again", (*soak).kills},
 	{"disk", "have the disk fail in every way at every call of each command, then run it again", (*soak).disk},
+	{"power", "cut the power after each call, with each way of losing what was not synced, and read what is left", (*soak).power},
 }
 
 // soak is what every part works with.
@@ -44,10 +45,18 @@ type soak struct {
 	sample  int // 0 = everything
 	seed    uint64
 	workers int
+	staged  map[string]scene                 // see stages
 	say     func(format string, args ...any) // what a person may want to see while it runs
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == storeCommand { // a child of this program
+		if err := store(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	s := &soak{ctx: ctx, say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
@@ -56,7 +65,7 @@ func main() {
 	flag.Uint64Var(&s.seed, "seed", 1, "of everything random")
 	flag.IntVar(&s.workers, "j", 2, "scenes at a time")
 	out := flag.String("out", "", "file of results to add to, such as docs/soak.md")
-	work := flag.String("work", "", "scratch folder (default: a temporary one)")
+	work := flag.String("work", "", "scratch folder (default: a temporary one, in memory where there is room)")
 	flag.Usage = usage
 	flag.Parse()
 	ok, err := s.main(*work, *out, flag.Args())
@@ -82,6 +91,9 @@ func (s *soak) main(work, out string, names []string) (ok bool, err error) {
 	picked, err := pick(names)
 	if err != nil {
 		return false, err
+	}
+	if work == "" {
+		work = inMemory()
 	}
 	if work, err = os.MkdirTemp(work, "mlxbuild-soak-"); err != nil {
 		return false, err
@@ -148,6 +160,15 @@ func (s *soak) prepare(work string) error {
 		return fmt.Errorf("go build ./cmd/mlxbuild: %w\n%s", err, said)
 	}
 	return os.CopyFS(filepath.Join(s.work, "tiny"), os.DirFS(filepath.Join(s.root, "models", "tiny-stories")))
+}
+
+// inMemory is a folder on a disk in memory, "" when there is none with room. Nothing here needs a real disk: what a disk may do wrong is done to the calls.
+func inMemory() string {
+	const dir = "/dev/shm"
+	if free := freeBytes(dir); free > 3<<30 {
+		return dir
+	}
+	return ""
 }
 
 // over reports whether a part's time is up.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 
 	"github.com/mlxbuild/mlxbuild/internal/arch"
 	"github.com/mlxbuild/mlxbuild/internal/arch/all"
@@ -80,7 +81,7 @@ func checkDir(dir string) error {
 		return &Error{What: "there is no folder " + dir, Do: missingHint(dir)}
 	}
 	if err != nil {
-		return &Error{What: fmt.Sprintf("the folder %s cannot be read: %v", dir, errors.Unwrap(err))}
+		return &Error{What: fmt.Sprintf("the folder %s cannot be read: %v", dir, errors.Unwrap(err)), Do: "mend its permissions, or its disk, then run the same command again"}
 	}
 	if !info.IsDir() {
 		return &Error{What: dir + " is a file, not a model folder", Do: "name the folder that holds config.json and model.safetensors"}
@@ -136,6 +137,9 @@ func weightsError(dir string, err error) string {
 }
 
 func weightsHint(err error) string {
+	if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		return "mend its permissions, or its disk, then run the same command again"
+	}
 	if text := err.Error(); strings.Contains(text, "cut off") || strings.Contains(text, "missing") {
 		return "download the model again; a part of it did not arrive"
 	}
@@ -324,17 +328,35 @@ func smallFiles(dir string) ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if TakesAlong(e.Name()) && isFile(filepath.Join(dir, e.Name())) {
+		if TakesAlong(e.Name()) {
 			out = append(out, e.Name())
 		}
 	}
-	more, _ := os.ReadDir(filepath.Join(dir, "additional_chat_templates"))
+	more, err := os.ReadDir(filepath.Join(dir, "additional_chat_templates"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return nil, err
+	}
 	for _, e := range more {
-		if strings.HasSuffix(e.Name(), ".jinja") && isFile(filepath.Join(dir, "additional_chat_templates", e.Name())) {
+		if strings.HasSuffix(e.Name(), ".jinja") {
 			out = append(out, "additional_chat_templates/"+e.Name())
 		}
 	}
 	sort.Strings(out)
+	return regular(dir, out)
+}
+
+// regular are those of the names that are files, or links to files. What cannot be looked at is an error: left out, it would be missing from the model without a word.
+func regular(dir string, names []string) (out []string, err error) {
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // a link to nowhere
+		case err != nil:
+			return nil, err
+		case info.Mode().IsRegular():
+			out = append(out, name)
+		}
+	}
 	return out, nil
 }
 

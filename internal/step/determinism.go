@@ -16,12 +16,23 @@ const (
 // Classed is an Action that says how its results repeat. One that does not say promises to be exact.
 type Classed interface{ Determinism() Determinism }
 
-// Class of a step.
+// Runner is an Action that has models run by runtimes.
+type Runner interface{ Runtimes() []string }
+
+// Runtimes that a step uses.
+func (s Step) Runtimes() []string {
+	if r, ok := s.Action.(Runner); ok {
+		return r.Runtimes()
+	}
+	return nil
+}
+
+// Class of a step: what it says, else by what it runs on.
 func (s Step) Class() Determinism {
 	if c, ok := s.Action.(Classed); ok {
 		return c.Determinism()
 	}
-	return Exact
+	return ClassOf(s.Runtimes()...)
 }
 
 // ClassOf what a runtime computes: the built-in one gives the same bits everywhere.

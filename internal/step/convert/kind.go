@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 
@@ -231,6 +232,8 @@ func (a *action) positioned(err error) error {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		d.Hints = []string{h.Hint()}
+	} else if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		d.Hints = []string{"the operating system does not give it: mend what it says, then run the same command again"}
 	}
 	return spec.Diags{d}
 }

@@ -323,5 +323,5 @@ func (a *mlxAction) mlxManifest(p *Plan, inputs []source.Input, files []step.Fil
 	return json.MarshalIndent(m, "", " ")
 }
 
-// Determinism: its arithmetic is that of mlx on some device.
-func (a *mlxAction) Determinism() step.Determinism { return step.Tolerant }
+// Runtimes: mlx converts, on whatever device it has.
+func (a *mlxAction) Runtimes() []string { return []string{"mlx"} }

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
@@ -101,12 +103,16 @@ func fingerprint(dir string) (print cache.Digest, newest time.Time, err error) {
 func walk(dir string, visit func(rel string, info os.FileInfo)) error {
 	for _, sub := range []string{"", "additional_chat_templates"} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
-		if err != nil && sub == "" {
+		if err != nil && (sub == "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)) {
 			return err
 		}
 		for _, e := range entries {
 			info, err := os.Stat(filepath.Join(dir, sub, e.Name()))
-			if err == nil && info.Mode().IsRegular() {
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // a link to nowhere
+			case err != nil: // a print without it would stand for a folder without it
+				return err
+			case info.Mode().IsRegular():
 				visit(filepath.ToSlash(filepath.Join(sub, e.Name())), info)
 			}
 		}

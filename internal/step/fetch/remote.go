@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
+	"net/url"
 	"path"
 	"path/filepath"
 	"strings"
@@ -248,10 +248,11 @@ func (r *remote) Dependencies(*cache.Cache) []step.Dependency {
 	if pin == nil {
 		return nil
 	}
-	uri := r.model.Source.Kind + ":" + r.model.Source.Ref + "@" + pin.Commit
-	out := []step.Dependency{{Name: r.model.Name, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
+	uri := hub.DefaultEndpoint + "/" + r.model.Source.Ref // whatever mirror it came from: the hashes are the Hub's
+	out := []step.Dependency{{Name: r.model.Source.Ref, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
 	for _, f := range pin.Files {
-		out = append(out, step.Dependency{Name: f.Path, URI: uri + "/" + f.Path, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
+		at := uri + "/resolve/" + pin.Commit + "/" + (&url.URL{Path: f.Path}).EscapedPath()
+		out = append(out, step.Dependency{Name: r.model.Source.Ref + "/" + f.Path, URI: at, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
 	}
 	return out
 }
@@ -283,9 +284,4 @@ func (t tee) remember(c *cache.Cache, blob string, f spec.PinnedFile) {
 // weights of a model are what a plan needs the headers of.
 func isWeights(name string) bool {
 	return strings.HasPrefix(name, "model") && strings.HasSuffix(name, ".safetensors")
-}
-
-func isRegular(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }

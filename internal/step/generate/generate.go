@@ -142,5 +142,5 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	return &step.Result{Value: value}, err
 }
 
-// Determinism of the text, which is the runtime's.
-func (a *action) Determinism() step.Determinism { return step.ClassOf(a.runtime.Name()) }
+// Runtimes that write the text.
+func (a *action) Runtimes() []string { return []string{a.runtime.Name()} }

@@ -7,7 +7,6 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/source"
-	"github.com/mlxbuild/mlxbuild/internal/step"
 )
 
 // ClassOf reads off config.json and headers how a folder's weights are stored. A folder with several schemes is of the class of its narrowest.
@@ -65,10 +64,10 @@ func schemeOf(schemes *jsonx.Object, module string, weight, scales safetensors.T
 	return mode, int(weight.Shape[1] * 32 / (scales.Shape[1] * group))
 }
 
-// Determinism of what the reference computes.
-func (r *reference) Determinism() step.Determinism { return step.ClassOf(r.side.runtime.Name()) }
+// Runtimes of a reference.
+func (r *reference) Runtimes() []string { return []string{r.side.runtime.Name()} }
 
-// Determinism of a comparison: both sides' figures are in it.
-func (c *comparison) Determinism() step.Determinism {
-	return step.ClassOf(c.side.runtime.Name(), c.other.runtime.Name())
+// Runtimes of a comparison: both sides' figures are in it.
+func (c *comparison) Runtimes() []string {
+	return []string{c.side.runtime.Name(), c.other.runtime.Name()}
 }
