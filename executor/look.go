@@ -26,13 +26,24 @@ type looker struct {
 	prints []cache.Digest // of output folders by step; zero where there is none
 	ready  chan struct{}  // closed when prints is whole
 	again  func(step.ID) bool
+	taken  func(step.ID) *Taken
 }
 
-func newLooker(g *planner.Graph, c *cache.Cache, ids []step.ID, again func(step.ID) bool) *looker {
-	if again == nil {
-		again = func(step.ID) bool { return false }
+// Taken is the output of a step that was made elsewhere.
+type Taken struct {
+	Tree  cache.Digest
+	Dir   string            // where its files lie, as of a step with a folder
+	Files map[string]string // path of each by name, as of a step whose outputs lie in the cache only
+}
+
+func newLooker(g *planner.Graph, o Options, ids []step.ID) *looker {
+	if o.Again == nil {
+		o.Again = func(step.ID) bool { return false }
 	}
-	l := &looker{graph: g, cache: c, again: again, prints: make([]cache.Digest, len(g.Steps)), ready: make(chan struct{})}
+	if o.Taken == nil {
+		o.Taken = func(step.ID) *Taken { return nil }
+	}
+	l := &looker{graph: g, cache: o.Cache, again: o.Again, taken: o.Taken, prints: make([]cache.Digest, len(g.Steps)), ready: make(chan struct{})}
 	go l.takePrints(ids)
 	return l
 }
@@ -58,6 +69,9 @@ func (l *looker) takePrints(ids []step.ID) {
 // look shows where a step stands, given its inputs' digests.
 func (l *looker) look(id step.ID, inputs []cache.Digest) sight {
 	s := l.graph.Steps[id]
+	if t := l.taken(id); t != nil {
+		return sight{known: true, settled: true, tree: t.Tree, placed: true}
+	}
 	if s.Source != nil {
 		tree, ok := s.Source.Known(l.cache)
 		return sight{known: ok, settled: ok, tree: tree, placed: ok && s.Source.Ready(l.cache)}

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,42 +17,19 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 )
 
-// Provenance says where an output folder came from. It lies beside the folder, is input to nothing, and is how mlxbuild knows the folder for its own.
-type Provenance struct {
-	Format   int               `json:"format"`
-	Target   string            `json:"target"`
-	Recipe   string            `json:"recipe"` // file name, in the folder that build/ is in
-	Key      cache.Digest      `json:"key"`
-	Tree     cache.Digest      `json:"tree"`
-	Origin   map[string]string `json:"origin,omitempty"`
-	Placed   time.Time         `json:"placed"`
-	Host     string            `json:"host"`
-	Mlxbuild string            `json:"mlxbuild"`
-}
-
-// ProvenanceFile of an output folder.
-func ProvenanceFile(folder string) string { return folder + ".provenance.json" }
-
-// ReadProvenance of an output folder; nil when there is none that can be read.
-func ReadProvenance(folder string) *Provenance {
-	data, err := os.ReadFile(ProvenanceFile(folder))
-	if err != nil || len(data) > 1<<20 {
-		return nil
-	}
-	var p Provenance
-	if json.Unmarshal(data, &p) != nil || p.Format != 1 {
-		return nil
-	}
-	return &p
-}
-
 // ForeignFolderError is an output folder that mlxbuild may not replace.
-type ForeignFolderError struct{ Folder, What string }
+type ForeignFolderError struct {
+	Folder, What string
+	Newer        bool // a newer mlxbuild made it
+}
 
 func (e *ForeignFolderError) Error() string { return e.Folder + " " + e.What }
 
 // Hint says how to go on.
 func (e *ForeignFolderError) Hint() string {
+	if e.Newer {
+		return "update mlxbuild, or choose another place; --force replaces it"
+	}
 	return "move it away, choose another name, or replace it with --force"
 }
 
@@ -94,18 +70,21 @@ func (w worker) mayReplace(folder string, key cache.Digest) error {
 		return err
 	}
 	if !info.IsDir() {
-		return &ForeignFolderError{folder, "is in the way: it is a file, not a folder that mlxbuild made"}
+		return &ForeignFolderError{Folder: folder, What: "is in the way: it is a file, not a folder that mlxbuild made"}
 	}
-	p := ReadProvenance(folder)
+	p, newer := readProvenance(folder)
+	if newer {
+		return &ForeignFolderError{Folder: folder, What: "was made by a newer mlxbuild, as the provenance file beside it says", Newer: true}
+	}
 	if p == nil || p.Target != s.Target {
 		if empty(folder) {
 			return nil
 		}
-		return &ForeignFolderError{folder, "exists, and mlxbuild did not make it for this target"}
+		return &ForeignFolderError{Folder: folder, What: "exists, and mlxbuild did not make it for this target"}
 	}
 	if here := filepath.Base(s.Recipe); p.Recipe != here && p.Recipe != "" && p.Key != key {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(w.buildDir()), p.Recipe)); err == nil {
-			return &ForeignFolderError{folder, fmt.Sprintf("belongs to target %s of %s, which %s makes in another way", s.Target, p.Recipe, here)}
+			return &ForeignFolderError{Folder: folder, What: fmt.Sprintf("belongs to target %s of %s, which %s makes in another way", s.Target, p.Recipe, here)}
 		}
 	}
 	return nil
@@ -330,20 +309,6 @@ func syncDirs(dir string, outputs []cache.Output) error {
 		}
 	}
 	return nil
-}
-
-func (w worker) writeProvenance(rec *cache.Record, folder string) error {
-	s := w.run.graph.Steps[w.id]
-	p := Provenance{Format: 1, Target: s.Target, Recipe: filepath.Base(s.Recipe), Key: rec.Key, Tree: rec.Tree, Origin: s.Origin,
-		Placed: time.Now().UTC().Truncate(time.Second), Host: hostname(), Mlxbuild: w.run.o.Version}
-	if s.Pos.File == "" {
-		p.Recipe = ""
-	}
-	data, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(ProvenanceFile(folder), append(data, '\n'), 0o644)
 }
 
 // openBuildDir makes the folder that outputs go to, and keeps a recipe's build folder out of git.

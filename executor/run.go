@@ -22,6 +22,7 @@ type Options struct {
 	KeepGoing bool                                  // after a failure go on with what does not need it
 	Force     bool                                  // replace output folders that mlxbuild did not make
 	Again     func(step.ID) bool                    // steps that are made even when their result is known; nil = none
+	Taken     func(step.ID) *Taken                  // steps that are not made, whose output is somewhere else; nil = none
 	Events    func(Event)                           // told of everything, from several goroutines; nil = nobody listens
 	Prepared  func([]*step.Forecast) error          // called when something has to run, with the forecasts, before the first step starts
 	Version   string                                // of mlxbuild, for records
@@ -148,7 +149,7 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 	}
 	o.Jobs = max(o.Jobs, 1)
 	closure := g.Closure(want)
-	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o.Cache, closure, o.Again), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
+	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
 		running: map[step.ID]bool{}, left: map[string][]string{}}
 }
 
@@ -192,7 +193,7 @@ func (r *run) lookAll() {
 	r.inputs, r.waits, r.needs, r.rank = make([][]cache.Digest, n), make([]int, n), make([]bool, n), make([]float64, n)
 	for _, id := range r.closure {
 		r.inputs[id] = make([]cache.Digest, len(r.graph.Steps[id].Ins))
-		if r.countWaits(id); r.waits[id] > 0 {
+		if r.countWaits(id); r.waits[id] > 0 && r.look.taken(id) == nil {
 			continue
 		}
 		v := r.look.look(id, r.inputs[id])

@@ -225,7 +225,10 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	for i, in := range r.graph.Steps[w.id].Ins {
 		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
 		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
+		taken := r.look.taken(r.graph.Maker(in.Artifact))
 		switch {
+		case taken != nil:
+			input.Dir, input.Files = taken.Dir, taken.Files
 		case maker.Source != nil:
 			input.Dir = maker.Source.Dir()
 			input.Check = func(ctx context.Context) error { return maker.Source.Check(ctx, r.o.Cache, input.Digest) }

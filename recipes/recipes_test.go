@@ -82,12 +82,16 @@ func plan(t *testing.T, file string) []byte {
 	}
 	none := worker.Finder{Dir: t.TempDir(), Env: func(string) string { return "" }}
 	runtimes := backend.NewSet(t.Context(), builtin.New(), mlx.New(none), torch.New(none)) // no Python, wherever this runs
-	sources := fetch.Kind{Snapshot: func(m spec.Model) (string, bool) {
+	sources := fetch.Kind{}
+	headers := func(m spec.Model) (string, bool) {
+		if m.Source.Kind != "hf" {
+			return sources.Dir(m)
+		}
 		snapshot := filepath.Join(dir, "models", filepath.Base(m.Source.Ref))
 		_, err := os.Stat(snapshot)
 		return snapshot, err == nil
-	}}
-	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: sources.Dir}, generate.Kind{Runtimes: runtimes}, validate.Kind{Runtimes: runtimes},
+	}
+	g, diags := planner.Plan([]*spec.Recipe{r}, []step.Kind{sources, &convert.Kind{Dir: headers}, generate.Kind{Runtimes: runtimes}, validate.Kind{Runtimes: runtimes},
 		benchmark.Kind{Runtimes: runtimes, Machine: func() machine.Fingerprint { return machine.Fingerprint{Chip: "a chip"} }, Program: func() string { return "test" }}})
 	if diags != nil {
 		t.Fatal(diags)

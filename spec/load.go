@@ -70,7 +70,7 @@ func (l *loader) load(name, dir string, data []byte) (*Recipe, Diags) {
 	}
 	l.stage = 1
 	l.substitute(root)
-	r := &Recipe{File: name, Dir: dir, Files: l.files, Digest: sha256.Sum256(append(l.sum, schemas.Version...))}
+	r := &Recipe{File: name, Dir: dir, Files: l.files, Sums: l.sums(), Digest: sha256.Sum256(append(l.sum, schemas.Version...))}
 	if l.options.Seen == nil || !l.options.Seen(r.Digest) {
 		l.stage = 2
 		l.checkSchema(root)
@@ -82,6 +82,14 @@ func (l *loader) load(name, dir string, data []byte) (*Recipe, Diags) {
 		return nil, diags
 	}
 	return r, diags
+}
+
+// sums are the digests of files, in their order.
+func (l *loader) sums() (out [][32]byte) {
+	for at := 0; at < len(l.sum); at += sha256.Size {
+		out = append(out, [32]byte(l.sum[at:at+sha256.Size]))
+	}
+	return out
 }
 
 // finish sorts what was found and adds the source lines.

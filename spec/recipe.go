@@ -11,10 +11,11 @@ import (
 
 // Recipe is one recipe file with its includes.
 type Recipe struct {
-	File          string   // as it was named
-	Dir           string   // the folder that build/ goes into
-	Digest        [32]byte // of every byte that was read, and the schema's version
-	Files         []string // all files that were read
+	File          string     // as it was named
+	Dir           string     // the folder that build/ goes into
+	Digest        [32]byte   // of every byte that was read, and the schema's version
+	Sums          [][32]byte // SHA-256 of each of Files
+	Files         []string   // all files that were read
 	Models        []Model
 	Quantizations []Quantization
 	Convert       Convert

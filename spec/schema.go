@@ -180,7 +180,11 @@ func (l *loader) enum(at *node, name string, schema *jsonschema.Schema) {
 		}
 	}
 	if len(words) == 1 {
-		l.fail(at.pos, "", "%s must be %s, not %s", name, words[0], at.flow())
+		hint := ""
+		if name == "version" {
+			hint = "a recipe of a later version needs a newer mlxbuild"
+		}
+		l.fail(at.pos, hint, "%s must be %s, not %s", name, words[0], at.flow())
 		return
 	}
 	l.fail(at.pos, didYouMean(at.raw, words), "%s must be one of %s, not %s", name, strings.Join(words, ", "), at.flow())

@@ -43,8 +43,9 @@ type Runtime struct {
 	process *process
 	handles int
 
-	mu sync.Mutex
-	id string
+	mu       sync.Mutex
+	id       string
+	versions map[string]string
 }
 
 // New makes a runtime. It starts nothing.
@@ -93,7 +94,7 @@ func (r *Runtime) ID(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if g, ok := found.remembered(r); ok {
-		r.id = r.identity(g)
+		r.id, r.versions = r.identity(g), g.Versions
 		return r.id, nil
 	}
 	if err := r.enter(ctx); err != nil {
@@ -103,8 +104,18 @@ func (r *Runtime) ID(ctx context.Context) (string, error) {
 	if _, err := r.started(ctx, found); err != nil {
 		return "", err
 	}
-	r.id = r.identity(r.process.hello)
+	r.id, r.versions = r.identity(r.process.hello), r.process.hello.Versions
 	return r.id, nil
+}
+
+// Versions of what the worker runs on, by name.
+func (r *Runtime) Versions(ctx context.Context) (map[string]string, error) {
+	if _, err := r.ID(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.versions, nil
 }
 
 // identity is one line: the worker's code, versions sorted by name, and the device.

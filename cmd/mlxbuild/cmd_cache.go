@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hub"
 	"github.com/mlxbuild/mlxbuild/planner"
 )
 
@@ -39,6 +42,7 @@ func (cacheStatsCmd) Run(a *app) error {
 			{"folder", c.Dir()},
 			{"blobs", fmt.Sprintf("%d, %s", s.Blobs, planner.Bytes(s.BlobBytes))},
 			{"records", fmt.Sprint(s.Records)},
+			{"downloads", planner.Bytes(s.PartBytes) + " begun"},
 			{"cap", planner.Bytes(s.MaxSize) + " (MLXBUILD_CACHE_SIZE sets it)"},
 		})
 		return nil
@@ -75,10 +79,22 @@ func (g cacheGCCmd) Run(a *app) error {
 		if g.DryRun {
 			word = "would remove"
 		}
+		if !g.DryRun {
+			freed, err := hub.CleanParts(filepath.Join(c.Dir(), "parts"), nil, partsKept)
+			if err != nil {
+				return err
+			}
+			if freed > 0 {
+				fmt.Fprintf(a.stdout, "removed downloads that nobody went on with, %s\n", planner.Bytes(freed))
+			}
+		}
 		fmt.Fprintf(a.stdout, "%s %s, %s; %s stay\n", word, planner.Count(r.Blobs, "blob", "blobs"), planner.Bytes(r.Bytes), planner.Bytes(r.BytesLeft))
 		return nil
 	})
 }
+
+// partsKept is how long a download that was broken off is kept, so that it can go on.
+const partsKept = 7 * 24 * time.Hour
 
 type cacheVerifyCmd struct {
 	Sample float64 `default:"1" placeholder:"P" help:"Check only this share of the blobs, such as 0.1 (default 1: all)."`

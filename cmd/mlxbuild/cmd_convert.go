@@ -26,7 +26,7 @@ type convertFlags struct {
 }
 
 type convertCmd struct {
-	HFPath     string `name:"hf-path" aliases:"model" required:"" placeholder:"DIR" help:"The model: a Hugging Face folder (also --model)."`
+	HFPath     string `name:"hf-path" aliases:"model" required:"" placeholder:"MODEL" help:"The model: a Hugging Face folder, or org/name on the Hub (also --model)."`
 	MLXPath    string `name:"mlx-path" default:"mlx_model" placeholder:"DIR" help:"Where to write (default mlx_model)."`
 	Quantize   bool   `short:"q" help:"Quantize."`
 	Dequantize bool   `short:"d" help:"Turn a quantized MLX model back into floats."`
@@ -36,7 +36,7 @@ type convertCmd struct {
 func (convertCmd) Help() string {
 	return `The same bytes as mlx_lm.convert, tensor by tensor, in a fraction of the time and memory, and cached: the same conversion again is nothing to do.
 
-  mlxbuild convert --hf-path models/SmolLM2-135M-Instruct -q
+  mlxbuild convert --hf-path HuggingFaceTB/SmolLM2-135M-Instruct -q
   mlxbuild convert --hf-path models/SmolLM2-135M-Instruct --mlx-path smollm2-mxfp4 -q --q-mode mxfp4
   mlxbuild convert --hf-path models/SmolLM2-135M-Instruct -q --quant-predicate mixed_4_6 --print-recipe`
 }
@@ -87,11 +87,19 @@ func (c conversion) recipe() string {
 
 var hubID = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`)
 
-func (c conversion) source() string {
-	if _, err := os.Stat(c.hfPath); err != nil && hubID.MatchString(c.hfPath) {
-		return "hf:" + c.hfPath
+func (c conversion) source() string { return sourceOf(c.hfPath) }
+
+// sourceOf what --hf-path names: a folder where there is one, else a model on the Hub when it has the form of one.
+func sourceOf(path string) string {
+	if isOnHub(path) {
+		return "hf:" + path
 	}
-	return "path:" + filepath.ToSlash(c.hfPath)
+	return "path:" + filepath.ToSlash(path)
+}
+
+func isOnHub(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil && hubID.MatchString(path)
 }
 
 var unnameable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)

@@ -19,7 +19,7 @@ type llamaCmd struct {
 }
 
 type llamaConvertCmd struct {
-	HFPath   string `name:"hf-path" aliases:"model" required:"" placeholder:"DIR" help:"The model: a Hugging Face folder."`
+	HFPath   string `name:"hf-path" aliases:"model" required:"" placeholder:"MODEL" help:"The model: a Hugging Face folder, or org/name on the Hub."`
 	MLXPath  string `name:"mlx-path" aliases:"output" default:"mlx_model" placeholder:"DIR" help:"Where to write (also --output; default mlx_model)."`
 	Quantize bool   `short:"q" help:"Quantize."`
 	convertFlags
@@ -52,7 +52,7 @@ func givenPrompts(flag, more []string) ([]string, error) {
 // needModels says early that a folder is none of a model's; "" names none.
 func needModels(mlx, hf string) error {
 	for _, f := range []struct{ flag, dir string }{{"--mlx-path", mlx}, {"--hf-path", hf}} {
-		if f.dir == "" {
+		if f.dir == "" || f.flag == "--hf-path" && isOnHub(f.dir) {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(f.dir, "config.json")); err != nil {

@@ -14,7 +14,7 @@ import (
 
 type llamaBenchmarkCmd struct {
 	MLXPath   string   `name:"mlx-path" required:"" placeholder:"DIR" help:"The converted model: an MLX folder."`
-	HFPath    string   `name:"hf-path" aliases:"model" placeholder:"DIR" help:"What it was converted from, which PyTorch runs; without it PyTorch runs the MLX folder's own weights."`
+	HFPath    string   `name:"hf-path" aliases:"model" placeholder:"MODEL" help:"What it was converted from, a folder or org/name on the Hub, which PyTorch runs; without it PyTorch runs the MLX folder's own weights."`
 	Prompts   []string `sep:"none" placeholder:"TEXT" help:"Texts to read; several may follow. Default: random tokens, as many as --shape says."`
 	More      []string `arg:"" optional:"" sep:"none" hidden:""`
 	Batch     []int    `default:"1" placeholder:"N" help:"Texts that are made at once: 1,4,8 (default 1)."`
@@ -121,7 +121,7 @@ func (c llamaBenchmarkCmd) recipeText(prompts []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nmodels:\n  %s: {source: %q}\n", c.mlxName(), "path:"+filepath.ToSlash(c.MLXPath))
 	if c.HFPath != "" {
-		fmt.Fprintf(&b, "  %s: {source: %q}\n", c.hfName(), "path:"+filepath.ToSlash(c.HFPath))
+		fmt.Fprintf(&b, "  %s: {source: %q}\n", c.hfName(), sourceOf(c.HFPath))
 	}
 	shapes := c.Shape
 	if c.MaxTokens > 0 || prompts != nil {

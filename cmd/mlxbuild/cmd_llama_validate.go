@@ -13,7 +13,7 @@ import (
 
 type llamaValidateCmd struct {
 	MLXPath   string   `name:"mlx-path" required:"" placeholder:"DIR" help:"The converted model: an MLX folder."`
-	HFPath    string   `name:"hf-path" aliases:"model" placeholder:"DIR" help:"What it was converted from; without it the folder's own weights are run in another implementation."`
+	HFPath    string   `name:"hf-path" aliases:"model" placeholder:"MODEL" help:"What it was converted from, a folder or org/name on the Hub; without it the folder's own weights are run in another implementation."`
 	Prompts   []string `sep:"none" placeholder:"TEXT" help:"What is compared on; several may follow. Default: three short ones."`
 	More      []string `arg:"" optional:"" sep:"none" hidden:""`
 	Runtime   string   `default:"auto" enum:"auto,builtin,mlx,torch" help:"What runs the MLX folder: auto, builtin, mlx, torch (default auto)."`
@@ -74,7 +74,7 @@ func (c llamaValidateCmd) recipe(a *app, prompts []string) (*spec.Recipe, error)
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nmodels:\n  mlx: {source: %q}\n", "path:"+filepath.ToSlash(c.MLXPath))
 	if c.HFPath != "" {
-		fmt.Fprintf(&b, "  hf: {source: %q}\n", "path:"+filepath.ToSlash(c.HFPath))
+		fmt.Fprintf(&b, "  hf: {source: %q}\n", sourceOf(c.HFPath))
 	}
 	kind := spec.Parity
 	if c.HFPath != "" {

@@ -18,7 +18,7 @@ import (
 
 type lockCmd struct {
 	Recipes []string `arg:"" optional:"" sep:"none" name:"recipe" help:"Recipe files (default mlxbuild.yaml)."`
-	Update  []string `placeholder:"NAME" sep:"none" help:"Ask the Hub again for this model; a glob, may be repeated ('*' for all)."`
+	Update  []string `placeholder:"NAME" sep:"none" help:"Ask again for this model, corpus or tool (such as mlx); a glob, may be repeated ('*' for all)."`
 	Prune   bool     `help:"Drop what none of these recipes names."`
 }
 
@@ -42,12 +42,19 @@ func (c lockCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	models, err := c.toResolve(p)
+	models, hit, err := c.toResolve(p)
 	if err != nil {
 		return err
 	}
 	if a.locked {
 		return c.check(a, p, models)
+	}
+	tools, err := a.updateTools(p, c.Update)
+	if err != nil {
+		return err
+	}
+	if err := c.named(p, before, hit, tools); err != nil {
+		return err
 	}
 	if len(models) > 0 {
 		if err := a.resolve(p, models); err != nil {
@@ -78,39 +85,47 @@ func locksOf(recipes []*spec.Recipe) (map[string]*lock.Lock, error) {
 	return out, nil
 }
 
-// toResolve are the sources that are not locked, and those that are to be moved.
-func (c lockCmd) toResolve(p *project) (out []wanted, err error) {
-	hit, seen := map[string]bool{}, map[string]bool{}
-	var names []string
+// toResolve are the sources that are not locked, and those that are to be moved; hit are the patterns that named one.
+func (c lockCmd) toResolve(p *project) (out []wanted, hit map[string]bool, err error) {
+	hit = map[string]bool{}
+	seen := map[string]bool{}
 	for _, w := range onTheHub(p.recipes) {
 		if w.recipe.Revision != "" {
 			continue
 		}
-		names = append(names, w.name)
-		again := false
-		for _, pattern := range c.Update {
-			if ok, err := path.Match(pattern, w.name); err == nil && ok {
-				again, hit[pattern] = true, true
-			}
-		}
+		again := matchesAny(c.Update, w.name, hit)
 		if id := lockFile(w.recipe) + "\n" + w.artifact; (*w.pin == nil || again) && !seen[id] {
 			seen[id] = true
 			out = append(out, w)
 		}
 	}
+	return out, hit, nil
+}
+
+// named refuses patterns that name neither a source nor a tool.
+func (c lockCmd) named(p *project, locks map[string]*lock.Lock, sources, tools map[string]bool) error {
+	var names []string
+	for _, w := range onTheHub(p.recipes) {
+		names = append(names, w.name)
+	}
+	for _, l := range locks {
+		for n := range l.Tools {
+			names = append(names, n)
+		}
+	}
 	for _, pattern := range c.Update {
-		if hit[pattern] {
+		if sources[pattern] || tools[pattern] {
 			continue
 		}
-		f := &fault{code: exitUsage, msg: fmt.Sprintf("--update %s: nothing that these recipes take from the Hub has this name", pattern)}
+		f := &fault{code: exitUsage, msg: fmt.Sprintf("--update %s: nothing that these recipes take from the Hub, and no tool, has this name", pattern)}
 		if near := spec.Closest(pattern, names); near != "" {
 			f.hints = []string{"did you mean " + near + "?"}
 		} else if len(names) > 0 {
 			f.hints = []string{"there are " + strings.Join(names, ", ")}
 		}
-		return nil, f
+		return f
 	}
-	return out, nil
+	return nil
 }
 
 // check is lock --locked: what would be written is told, and nothing is.
@@ -236,8 +251,19 @@ func (c fetchCmd) Run(a *app) error {
 		a.note("nothing to do: the recipe names no model on the Hub")
 		return nil
 	}
+	if err := a.lockMissing(p); err != nil {
+		return err
+	}
+	here := true
+	for _, id := range p.want {
+		here = here && p.graph.Steps[id].Source.After() == ""
+	}
+	a.calm = true
 	if _, err := a.build(p, executor.Options{Jobs: 1, KeepGoing: true}); err != nil {
 		return err
+	}
+	if here {
+		a.note("nothing to do: " + planner.Count(len(p.want), "source is", "sources are") + " here")
 	}
 	if c.HFCache {
 		return a.writeHFCache(p)

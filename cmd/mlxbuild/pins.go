@@ -106,6 +106,11 @@ func pinFrom(r *spec.Recipe, l *lock.Lock) (err error) {
 				return err
 			}
 		}
+		for j := range r.Validations { // they have corpora of their own
+			if v := r.Validations[j].Corpus; v != nil && v.Name == r.Corpora[i].Name && v.Source == r.Corpora[i].Source {
+				v.Pin = r.Corpora[i].Pin
+			}
+		}
 	}
 	return nil
 }
@@ -203,11 +208,17 @@ func (a *app) lockMissing(p *project) error {
 
 // outOfDate is the end of a --locked run that would have to change a lock.
 func (a *app) outOfDate(missing []wanted) error {
+	f := &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(len(missing), "source is", "sources are") + " not in it",
+		hints: []string{"run `mlxbuild lock` where the Hub can be reached, and commit " + lock.Name}, marked: true}
+	var lines []string
 	for _, w := range missing {
-		a.term.Line("+%s: %s %s (%s)", shortPath(lockFile(w.recipe)), w.kind(), w.asked, w.pos)
+		line := fmt.Sprintf("+%s: %s %s (%s)", shortPath(lockFile(w.recipe)), w.kind(), w.asked, w.pos)
+		a.term.Line("%s", line)
+		a.mark(markError, w.pos, "", withHints(w.asked+" is not in "+shortPath(lockFile(w.recipe)), f.hints))
+		lines = append(lines, line)
 	}
-	return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(len(missing), "source is", "sources are") + " not in it",
-		hints: []string{"run `mlxbuild lock` where the Hub can be reached, and commit " + lock.Name}}
+	a.onPage(differencePage(f.msg, lines))
+	return f
 }
 
 func (w wanted) kind() string {
@@ -355,10 +366,30 @@ func (e *unresolved) Error() string {
 	if e.recipe.File == memoryRecipe {
 		return e.err.Error()
 	}
-	return fmt.Sprintf("%s: %s %s: %v", e.pos, e.kind(), e.name, e.err)
+	return fmt.Sprintf("%s: %s: %v", e.pos, e.called(), e.err)
 }
 
 func (e *unresolved) Unwrap() error { return e.err }
+
+// called is what a recipe calls the source.
+func (w wanted) called() string {
+	if w.corpus != nil {
+		return "corpus " + w.name
+	}
+	return "model " + w.name
+}
+
+// diag is the error at its line in the recipe.
+func (e *unresolved) diag() spec.Diag {
+	d := spec.Diag{Pos: e.pos, Msg: e.err.Error(), Hints: hintsOf(e.err)}
+	switch {
+	case e.recipe.File != memoryRecipe:
+		d.Msg = e.called() + ": " + d.Msg
+	case hub.ClassOf(e.err) == hub.NotFound:
+		d.Msg = "there is no folder " + e.model.Source.Ref + " here, and on the Hub " + d.Msg
+	}
+	return d
+}
 
 // sayLocked tells what a source was resolved to.
 func (a *app) sayLocked(w wanted, info hub.Info) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -46,7 +47,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"model": copyModel, "status": status, "setjson": setJSON, "cut": cutFile, "flip": flipByte, "same": sameFile, "hub": hubCommand,
+			"model": copyModel, "status": status, "setjson": setJSON, "cut": cutFile, "flip": flipByte, "same": sameFile, "replace": replaceBytes, "hub": hubCommand,
 		},
 	})
 }
@@ -121,6 +122,18 @@ func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	data[at] = byte(value)
 	ts.Check(os.Chmod(path, 0o644))
 	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// replace FILE OLD NEW replaces every OLD, of which there must be one.
+func replaceBytes(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	if !bytes.Contains(data, []byte(args[1])) {
+		ts.Fatalf("%s has no %s", args[0], args[1])
+	}
+	ts.Check(os.Chmod(path, 0o644))
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(data, []byte(args[1]), []byte(args[2])), 0o644))
 }
 
 // same A B compares two files.

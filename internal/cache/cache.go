@@ -128,7 +128,7 @@ func (c *Cache) checkVersion() error {
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	switch {
-	case err != nil: // damaged: everything else carries its own format number
+	case err != nil, n < Version: // damaged, or older: everything in the folder carries its own format number
 		return c.create()
 	case n > Version:
 		return &Error{What: fmt.Sprintf("the cache at %s was made by a newer mlxbuild (layout %d; this one knows %d)", c.dir, n, Version),

@@ -19,6 +19,7 @@ type Stats struct {
 	Blobs     int    `json:"blobs"`
 	BlobBytes int64  `json:"blob_bytes"`
 	Records   int    `json:"records"`
+	PartBytes int64  `json:"part_bytes"` // of downloads that have begun
 	MaxSize   int64  `json:"max_size"`
 }
 
@@ -34,6 +35,12 @@ func (c *Cache) Stats() (Stats, error) {
 		return s, err
 	}
 	err = c.eachFile("records", func(Digest, string, os.FileInfo) bool { s.Records++; return true })
+	parts, _ := os.ReadDir(filepath.Join(c.dir, "parts")) // without the folder there are none
+	for _, p := range parts {
+		if info, err := p.Info(); err == nil {
+			s.PartBytes += info.Size()
+		}
+	}
 	s.MaxSize = c.cap(s.BlobBytes)
 	return s, err
 }

@@ -46,6 +46,9 @@ func (c *Cache) Record(key Digest) (*Record, bool) {
 	return r, what == ""
 }
 
+// newerRecord is said of a record of a later format. It is a miss, and no damage.
+const newerRecord = "was made by a newer mlxbuild"
+
 // readRecord says what is wrong, "" when nothing is.
 func readRecord(path string, key Digest) (*Record, string) {
 	data, err := readSmall(path, maxRecord)
@@ -55,6 +58,12 @@ func readRecord(path string, key Digest) (*Record, string) {
 	body, ok := checked(data)
 	if !ok {
 		return nil, "is damaged: its checksum does not fit"
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(body, &head) == nil && head.Format > RecordFormat { // its other fields may be anything
+		return nil, newerRecord
 	}
 	var r Record
 	if err := json.Unmarshal(body, &r); err != nil {

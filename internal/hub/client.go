@@ -40,6 +40,7 @@ type Client struct {
 	transport http.RoundTripper
 	slots     chan struct{} // one for each connection that brings bytes of files
 	limits    limits
+	prove     func(*download, context.Context) error // a field, so that a benchmark can say what it costs
 
 	private atomic.Bool // the endpoint is an address of this machine or its network
 	proxies sync.Map    // host:port of proxies in use
@@ -70,7 +71,7 @@ func New(s Settings, o Options) *Client {
 	if s.Endpoint == "" {
 		s.Endpoint = DefaultEndpoint
 	}
-	c := &Client{settings: s, options: o, slots: make(chan struct{}, o.Connections), limits: defaultLimits}
+	c := &Client{settings: s, options: o, slots: make(chan struct{}, o.Connections), limits: defaultLimits, prove: (*download).hash}
 	base, err := parseEndpoint(s.Endpoint)
 	if err != nil {
 		c.broken = &Error{Class: Name, What: "the endpoint of the Hub " + err.Error(), Do: "write it like https://huggingface.co"}
@@ -156,7 +157,7 @@ func (c *Client) send(ctx context.Context, q request) (*answer, error) {
 	a, err := c.chase(ctx, q)
 	w.pause()
 	if err != nil {
-		err = c.broke(ctx, err, q.about) // before stop, which ends ctx too
+		err = c.broke(ctx, err, q.about)
 		w.stop()
 		return nil, err
 	}
@@ -259,6 +260,8 @@ func (c *Client) mayLead(from, to *url.URL) string {
 		return "it is no http or https address"
 	case to.Hostname() == "" || to.Opaque != "":
 		return "it names no host"
+	case !portFits(to):
+		return "its port is none"
 	case to.User != nil:
 		return "there is a user name in the address"
 	case from.Scheme == "https" && to.Scheme == "http":

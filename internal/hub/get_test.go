@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// canned answers by address, and notes who saw a token.
-type canned struct {
+// cannedWeb answers by address, and notes who saw a token.
+type cannedWeb struct {
 	answers map[string]func() *http.Response
 	tokens  []string
 	asked   int
 }
 
-func (c *canned) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c *cannedWeb) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.asked++
 	if r.Header.Get("Authorization") != "" {
 		c.tokens = append(c.tokens, r.URL.String())
 	}
 	answer := c.answers[r.URL.String()]
 	if answer == nil {
-		return reply(404, ""), nil
+		return webReply(404, ""), nil
 	}
 	return answer(), nil
 }
 
-func reply(status int, body string) *http.Response {
+func webReply(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
 }
 
@@ -38,15 +38,27 @@ func TestGet(t *testing.T) {
 	text := "some text"
 	sum := sha256.Sum256([]byte(text))
 	tries := 0
-	net := &canned{answers: map[string]func() *http.Response{
-		"https://a.test/x.txt":      func() *http.Response { return reply(200, text) },
-		"https://a.test/other.txt":  func() *http.Response { return reply(200, "other text") },
-		"https://a.test/busy.txt":   func() *http.Response { tries++; return reply([]int{503, 503, 200}[min(tries, 3)-1], text) },
-		"https://a.test/moved.txt":  func() *http.Response { r := reply(302, ""); r.Header.Set("Location", "https://b.test/x.txt"); return r },
-		"https://b.test/x.txt":      func() *http.Response { return reply(200, text) },
-		"https://a.test/plain.txt":  func() *http.Response { r := reply(302, ""); r.Header.Set("Location", "http://a.test/x.txt"); return r },
-		"https://hub.test/x.txt":    func() *http.Response { return reply(200, text) },
-		"https://a.test/inside.txt": func() *http.Response { r := reply(302, ""); r.Header.Set("Location", "https://127.0.0.1/x"); return r },
+	net := &cannedWeb{answers: map[string]func() *http.Response{
+		"https://a.test/x.txt":     func() *http.Response { return webReply(200, text) },
+		"https://a.test/other.txt": func() *http.Response { return webReply(200, "other text") },
+		"https://a.test/busy.txt":  func() *http.Response { tries++; return webReply([]int{503, 503, 200}[min(tries, 3)-1], text) },
+		"https://a.test/moved.txt": func() *http.Response {
+			r := webReply(302, "")
+			r.Header.Set("Location", "https://b.test/x.txt")
+			return r
+		},
+		"https://b.test/x.txt": func() *http.Response { return webReply(200, text) },
+		"https://a.test/plain.txt": func() *http.Response {
+			r := webReply(302, "")
+			r.Header.Set("Location", "http://a.test/x.txt")
+			return r
+		},
+		"https://hub.test/x.txt": func() *http.Response { return webReply(200, text) },
+		"https://a.test/inside.txt": func() *http.Response {
+			r := webReply(302, "")
+			r.Header.Set("Location", "https://127.0.0.1/x")
+			return r
+		},
 	}}
 	c := New(Settings{Endpoint: "https://hub.test", Token: "hf_canary"}, Options{Transport: net, Sleep: func(context.Context, time.Duration) error { return nil }})
 	for address, want := range map[string]string{

@@ -195,11 +195,14 @@ func parseEndpoint(text string) (*url.URL, error) {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("has a ? or # in it")
 	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return nil, errors.New("has a port that is none")
-		}
+	if !portFits(u) {
+		return nil, errors.New("has a port that is none")
 	}
 	u.Host = strings.ToLower(u.Host)
 	return u, nil
+}
+
+func portFits(u *url.URL) bool {
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return u.Port() == "" || err == nil && n > 0
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sort"
+	"strings"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
 	"github.com/mlxbuild/mlxbuild/internal/metric"
@@ -88,7 +89,7 @@ func ReadAccepted(path string) (*AcceptedFile, error) {
 		dec := json.NewDecoder(bytes.NewReader(line))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&a); err != nil || a.Target == "" || a.Metric == "" {
-			return nil, &AcceptedError{path, i + 1}
+			return nil, &AcceptedError{Path: path, Line: i + 1, Newer: err != nil && strings.Contains(err.Error(), "unknown field")}
 		}
 		f.lines = append(f.lines, a)
 	}
@@ -97,16 +98,23 @@ func ReadAccepted(path string) (*AcceptedFile, error) {
 
 // AcceptedError is a line that is no accepted figure, such as a conflict mark of a merge.
 type AcceptedError struct {
-	Path string
-	Line int
+	Path  string
+	Line  int
+	Newer bool // it has a field that this version does not know
 }
 
 func (e *AcceptedError) Error() string {
+	if e.Newer {
+		return fmt.Sprintf("%s:%d: this figure has a field that this version does not know: a newer mlxbuild wrote it", e.Path, e.Line)
+	}
 	return fmt.Sprintf("%s:%d: this is not an accepted figure", e.Path, e.Line)
 }
 
 // Hint says what to do.
 func (e *AcceptedError) Hint() string {
+	if e.Newer {
+		return "update mlxbuild, or take the line out; mlxbuild accept writes figures anew"
+	}
 	return "take the line out; mlxbuild accept writes figures anew"
 }
 

@@ -55,6 +55,18 @@ func OpenFolder(dir string) (*Folder, error) {
 	return f, f.checkIndex(index)
 }
 
+// OpenFiles opens what can be opened of a folder's files and says what is wrong with the others. It compares nothing with an index.
+func OpenFiles(dir string, names []string) (*Folder, []error) {
+	f := &Folder{Dir: dir, place: map[string]place{}}
+	var errs []error
+	for _, name := range names {
+		if err := f.open(name, nil); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return f, errs
+}
+
 func (f *Folder) open(name string, index map[string]string) error {
 	path := filepath.Join(f.Dir, name)
 	file, err := os.Open(path)

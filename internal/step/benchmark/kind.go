@@ -257,3 +257,16 @@ func defaultCompute(runtime, dtype string) string {
 	}
 	return string(backend.BFloat16)
 }
+
+// Determinism: a timing is another one each time.
+func (c *cell) Determinism() step.Determinism { return step.Sampled }
+
+// Runtimes that are timed; a recipe's own programs are none of them.
+func (c *cell) Runtimes() (names []string) {
+	for _, s := range c.sides {
+		if s.command == nil {
+			names = append(names, s.runtime)
+		}
+	}
+	return names
+}

@@ -322,3 +322,6 @@ func (a *mlxAction) mlxManifest(p *Plan, inputs []source.Input, files []step.Fil
 	}
 	return json.MarshalIndent(m, "", " ")
 }
+
+// Runtimes: mlx converts, on whatever device it has.
+func (a *mlxAction) Runtimes() []string { return []string{"mlx"} }

@@ -8,20 +8,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
-	"github.com/mlxbuild/mlxbuild/internal/arch/all"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
-	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
-	"github.com/mlxbuild/mlxbuild/internal/source"
 )
 
 // Problem is one thing that is wrong with a folder.
 type Problem struct {
 	File string `json:"file"`
 	What string `json:"what"`
+	Note bool   `json:"note,omitempty"` // nothing is wrong, but something could not be checked
 }
 
 // String is the problem as people read it.
@@ -32,11 +31,14 @@ func (p Problem) String() string {
 	return p.File + ": " + p.What
 }
 
-// VerifyFolder checks an MLX folder: files against the digests of its manifest, the index against the headers, the headers against config.json. Folders of others have no manifest; the rest is checked.
+// VerifyFolder checks a model folder: files against the digests of its manifest, the index against the headers, the headers against config.json, the quantization block against the shapes. Folders of others
+// have no manifest; the rest is checked. It goes on after the first problem and finds all of them.
 func VerifyFolder(ctx context.Context, dir string) []Problem {
-	v := verifier{dir: dir}
+	v := verifier{dir: dir, told: map[string]bool{}}
 	v.manifest(ctx)
-	v.tensors()
+	if weights := v.files(); weights != nil {
+		v.tensors(weights)
+	}
 	return v.problems
 }
 
@@ -46,10 +48,26 @@ const maxManifest = 256 << 20
 type verifier struct {
 	dir      string
 	problems []Problem
+	known    map[string]bool // files that the manifest names; nil without one
+	told     map[string]bool // layers of which something was said already
+}
+
+// most is how many problems of one kind are told one by one.
+const most = 10
+
+// addAll tells problems of one kind: the first of them, and how many more there are.
+func (v *verifier) addAll(file string, all []string) {
+	for i, what := range all {
+		if i == most {
+			v.add(file, "%d more like these", len(all)-most)
+			return
+		}
+		v.add(file, "%s", what)
+	}
 }
 
 func (v *verifier) add(file, format string, args ...any) {
-	v.problems = append(v.problems, Problem{file, fmt.Sprintf(format, args...)})
+	v.problems = append(v.problems, Problem{File: file, What: fmt.Sprintf(format, args...)})
 }
 
 // manifest compares every file with the digest that it was written with.
@@ -73,10 +91,15 @@ func (v *verifier) manifest(ctx context.Context) {
 		return
 	}
 	if m.Format > ManifestFormat {
-		v.add(ManifestName, "it has format %d, which a newer mlxbuild wrote", m.Format)
+		v.add(ManifestName, "it has format %d, which a newer mlxbuild wrote; update mlxbuild to check the files against it", m.Format)
+		return
+	}
+	if m.Format < 1 || len(m.Files) == 0 {
+		v.add(ManifestName, "it is no manifest: it has no format and files")
 		return
 	}
 	known := map[string]bool{ManifestName: true}
+	damaged := map[string]bool{}
 	for _, f := range m.Files {
 		known[f.Name] = true
 		if ctx.Err() != nil {
@@ -87,6 +110,7 @@ func (v *verifier) manifest(ctx context.Context) {
 			continue
 		}
 		d, err := hashPath(filepath.Join(v.dir, filepath.FromSlash(f.Name)))
+		damaged[f.Name] = err != nil || d != f.SHA256
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			v.add(f.Name, "it is missing")
@@ -96,7 +120,9 @@ func (v *verifier) manifest(ctx context.Context) {
 			v.add(f.Name, "its content is not what mlxbuild wrote (sha256 %s, not %s)", d.Short(), f.SHA256.Short())
 		}
 	}
+	v.known = known
 	v.stray(known)
+	v.promised(m, damaged)
 }
 
 func hashPath(path string) (cache.Digest, error) {
@@ -108,98 +134,59 @@ func hashPath(path string) (cache.Digest, error) {
 	return cache.SumReader(f)
 }
 
-// stray finds weight files that the manifest does not know: mlx-lm would load them too.
+// read are endings of files beside the weights that mlx-lm or transformers would read, or run.
+var read = []string{".json", ".jinja", ".model", ".tiktoken", ".py", "merges.txt", "vocab.txt"}
+
+// stray finds files that the manifest does not know and that would change what the model is. Others, such as a README, are their owner's.
 func (v *verifier) stray(known map[string]bool) {
 	entries, err := os.ReadDir(v.dir)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".safetensors") && !known[e.Name()] {
-			v.add(e.Name(), "it is no part of this model, and mlx-lm would load it")
+		name := e.Name()
+		switch {
+		case known[name] || strings.HasPrefix(name, ".") || e.IsDir():
+		case isModel(name):
+			v.add(name, "it is no part of this model, and mlx-lm would load it")
+		case slices.ContainsFunc(read, func(end string) bool { return strings.HasSuffix(name, end) }) || strings.HasSuffix(name, ".safetensors"):
+			v.add(name, "it is no part of this model: %s does not name it", ManifestName)
 		}
 	}
 }
 
-// tensors compares headers with the index and with what config.json asks for.
-func (v *verifier) tensors() {
-	weights, err := safetensors.OpenFolder(v.dir)
-	if err != nil {
-		v.add("", "%v", err)
-		return
-	}
-	v.index(weights)
-	config, err := source.ReadConfig(v.dir)
-	if err != nil {
-		v.add("config.json", "%v", err)
-		return
-	}
-	a, ok := all.Find(source.ModelType(config))
-	if !ok {
-		v.add("config.json", "model_type %q is not one that mlxbuild knows; shapes were not checked", source.ModelType(config))
-		return
-	}
-	for _, f := range weights.Files {
-		for _, w := range f.Header.Warnings {
-			v.add(f.Name, "%s", w)
-		}
-	}
-	// A plain copy, decided but not written, asks everything of the folder that a conversion would: names, shapes, types and the quantization block.
-	folder := &source.Folder{Dir: v.dir, Config: config, Arch: a, Weights: weights}
-	if _, err := Decide(folder, Options{ShardSize: 1 << 62}); err != nil {
-		v.add("", "%v", err)
-	}
-	v.block(config, weights)
+// isModel reports whether mlx-lm loads a file: model*.safetensors, whatever an index says.
+func isModel(name string) bool {
+	return strings.HasPrefix(name, "model") && strings.HasSuffix(name, ".safetensors")
 }
 
-// index compares total_size, which readers use to plan memory.
-func (v *verifier) index(weights *safetensors.Folder) {
-	data, err := os.ReadFile(filepath.Join(v.dir, safetensors.IndexName))
-	if err != nil {
-		if len(weights.Files) > 1 {
-			v.add(safetensors.IndexName, "it is missing, and there are %d weight files", len(weights.Files))
+// promised compares headers with the tensors that the manifest names, in files that are as they were written: then it is the manifest that is wrong.
+func (v *verifier) promised(m Manifest, damaged map[string]bool) {
+	var names, wrong []string
+	for _, f := range m.Files {
+		if strings.HasSuffix(f.Name, ".safetensors") {
+			if damaged[f.Name] {
+				return
+			}
+			names = append(names, f.Name)
 		}
-		return
 	}
-	var index struct {
-		Metadata struct {
-			Size *float64 `json:"total_size"`
-		} `json:"metadata"`
+	weights, errs := safetensors.OpenFiles(v.dir, names)
+	if errs != nil {
+		return // told when the weights are looked at
 	}
-	var total int64
+	for name, want := range m.Tensors {
+		if _, t, ok := weights.Find(name); !ok {
+			wrong = append(wrong, fmt.Sprintf("it names tensor %s, which no file holds", name))
+		} else if t.DType != want.DType || !sameShape(t.Shape, want.Shape) {
+			wrong = append(wrong, fmt.Sprintf("it says that tensor %s is %s %v, and it is %s %v", name, want.DType, want.Shape, t.DType, t.Shape))
+		}
+	}
 	for _, t := range weights.Tensors() {
-		total += t.Bytes()
-	}
-	if json.Unmarshal(data, &index) == nil && index.Metadata.Size != nil && int64(*index.Metadata.Size) != total {
-		v.add(safetensors.IndexName, "it says %.0f bytes, and the tensors have %d: it is stale", *index.Metadata.Size, total)
-	}
-}
-
-// block finds layers that config.json says are quantized and the weights say are not, and the other way round.
-func (v *verifier) block(config *jsonx.Object, weights *safetensors.Folder) {
-	block, ok := config.Object("quantization")
-	scaled := map[string]bool{}
-	for _, t := range weights.Tensors() {
-		if module, is := strings.CutSuffix(t.Name, ".scales"); is {
-			scaled[module] = true
-		}
-	}
-	if !ok {
-		if len(scaled) > 0 {
-			v.add("config.json", "it has no quantization, and %d layers of the weights are quantized", len(scaled))
-		}
-		return
-	}
-	var wrong []string
-	for _, k := range block.Keys() {
-		value, _ := block.Get(k)
-		_, isLayer := value.(*jsonx.Object)
-		if isLayer && !scaled[k] {
-			wrong = append(wrong, k)
+		if _, ok := m.Tensors[t.Name]; !ok && len(m.Tensors) > 0 {
+			wrong = append(wrong, fmt.Sprintf("it does not name tensor %s", t.Name))
 		}
 	}
 	sort.Strings(wrong)
-	for _, k := range wrong {
-		v.add("config.json", "it says that %s is quantized, and the weights have no scales for it", k)
-	}
+	v.addAll(ManifestName, wrong)
 }

@@ -479,7 +479,7 @@ func TestVerifyFolder(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(dir, "model-old.safetensors"), data, 0o644)
 		}, "model-old.safetensors: it is no part of this model, and mlx-lm would load it"},
-		{"another width", false, replace("config.json", `"bits": 4`, `"bits": 8`), ""}, // layers without an entry of their own follow from their shapes
+		{"another width", false, replace("config.json", `"bits": 4`, `"bits": 8`), "its quantization says affine 8-bit group 32, and"}, // mlx-lm loads it, others do not
 		{"another shape", false, replace("config.json", `"hidden_size": 64`, `"hidden_size": 128`), "its tensors are not those of affine 2-bit group 64 for shape [128 128]"},
 		{"no quantization", false, replace("config.json", `"quantization`, `"x_quantization`), "layers of the weights are quantized"},
 		{"stale index", false, replace("model.safetensors.index.json", `"total_size": `, `"total_size": 1`), "it is stale"},

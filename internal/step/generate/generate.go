@@ -141,3 +141,6 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	value, err := json.Marshal(out)
 	return &step.Result{Value: value}, err
 }
+
+// Runtimes that write the text.
+func (a *action) Runtimes() []string { return []string{a.runtime.Name()} }

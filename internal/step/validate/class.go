@@ -63,3 +63,11 @@ func schemeOf(schemes *jsonx.Object, module string, weight, scales safetensors.T
 	}
 	return mode, int(weight.Shape[1] * 32 / (scales.Shape[1] * group))
 }
+
+// Runtimes of a reference.
+func (r *reference) Runtimes() []string { return []string{r.side.runtime.Name()} }
+
+// Runtimes of a comparison: both sides' figures are in it.
+func (c *comparison) Runtimes() []string {
+	return []string{c.side.runtime.Name(), c.other.runtime.Name()}
+}
