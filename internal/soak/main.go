@@ -35,6 +35,7 @@ var parts = []part{
 	{"power", "cut the power after each call, with each way of losing what was not synced, and read what is left", (*soak).power},
 	{"state", "cut, flip and mangle every state file, and read it", (*soak).state},
 	{"corrupt", "damage a cache, and want verify and repair to find just that", (*soak).corrupt},
+	{"concurrency", "build on one cache with many processes, while it is collected and some are killed", (*soak).concurrency},
 }
 
 // soak is what every part works with.

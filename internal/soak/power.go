@@ -339,7 +339,7 @@ func (s *soak) buildCuts(f *findings) error {
 		return err
 	}
 	again := func(dir string) string {
-		sc := scene{s.bin, dir}
+		sc := scene{bin: s.bin, dir: dir}
 		if _, err := sc.run("build", "r.yaml"); err != nil {
 			return "the next build: " + err.Error()
 		}

@@ -25,11 +25,14 @@ const (
 )
 
 // scene is a folder in which the program is run: recipes, their build folder, and a cache of its own.
-type scene struct{ bin, dir string }
+type scene struct {
+	bin, dir string
+	shared   string // the cache, where it is not the scene's own
+}
 
 // newScene lays the recipes out in an empty folder.
 func (s *soak) newScene(dir string) (scene, error) {
-	sc := scene{s.bin, dir}
+	sc := scene{bin: s.bin, dir: dir}
 	model := "path:" + filepath.Join(s.work, "tiny")
 	for name, text := range map[string]string{"r.yaml": fmt.Sprintf(recipeOne, model), "r2.yaml": fmt.Sprintf(recipeTwo, model),
 		"all.yaml": fmt.Sprintf(recipeAll, model, "path:"+filepath.Join(s.work, "tiny", "heldout.txt"))} {
@@ -43,11 +46,18 @@ func (s *soak) newScene(dir string) (scene, error) {
 	return sc, nil
 }
 
-func (sc scene) cache() string { return filepath.Join(sc.dir, "cache") }
+func (sc scene) cache() string {
+	if sc.shared != "" {
+		return sc.shared
+	}
+	return filepath.Join(sc.dir, "cache")
+}
 
 // command that runs the program here, with nothing of this machine's settings.
-func (sc scene) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(sc.bin, args...)
+func (sc scene) command(args ...string) *exec.Cmd { return sc.commandContext(context.Background(), args...) }
+
+func (sc scene) commandContext(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, sc.bin, args...)
 	cmd.Dir = sc.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(sc.dir, "home"), "MLXBUILD_CACHE=" + sc.cache(), "NO_COLOR=1"}
 	return cmd
@@ -67,7 +77,7 @@ func (sc scene) copyTo(dir string) (scene, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return scene{}, err
 	}
-	return scene{sc.bin, dir}, os.CopyFS(dir, os.DirFS(sc.dir))
+	return scene{bin: sc.bin, dir: dir}, os.CopyFS(dir, os.DirFS(sc.dir))
 }
 
 // outputs are the digests of what was made: every file but those that tell the time. With them goes what a person is told to commit.

@@ -132,3 +132,11 @@ func TestCorrupt(t *testing.T) {
 		t.Error(f)
 	}
 }
+
+// Eight processes on one cache, two in each folder, with collections, kills and locks that keep nobody out: every build is right, and nothing is lost.
+func TestConcurrency(t *testing.T) {
+	s := gate(t)
+	s.sample = 8
+	f, err := s.concurrency()
+	found(t, f, err)
+}
