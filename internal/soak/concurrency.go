@@ -167,10 +167,12 @@ func killAfter(sc scene, args []string, after time.Duration) (killed bool, said 
 	cmd := sc.commandContext(ctx, args...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if exit.ExitCode() < 0 {
-			return true, string(out), nil
-		}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded): // before it ran at all
+		return true, "", nil
+	case errors.As(err, &exit) && exit.ExitCode() < 0:
+		return true, string(out), nil
+	case errors.As(err, &exit):
 		err = &exitError{exit.ExitCode()}
 	}
 	return false, string(out), err

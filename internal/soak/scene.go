@@ -54,7 +54,9 @@ func (sc scene) cache() string {
 }
 
 // command that runs the program here, with nothing of this machine's settings.
-func (sc scene) command(args ...string) *exec.Cmd { return sc.commandContext(context.Background(), args...) }
+func (sc scene) command(args ...string) *exec.Cmd {
+	return sc.commandContext(context.Background(), args...)
+}
 
 func (sc scene) commandContext(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, sc.bin, args...)
