@@ -222,7 +222,7 @@ func TestStatementRules(t *testing.T) {
 }
 
 // described is a source that says where it is from, as one of the Hub does.
-type described struct{ fakeSource }
+type described struct{ *fakeSource }
 
 func (described) Dependencies(*cache.Cache) []step.Dependency {
 	return []step.Dependency{{Name: "org/name", URI: "https://huggingface.co/org/name", Digest: map[string]string{"gitCommit": strings.Repeat("0a", 20)}},
@@ -249,7 +249,7 @@ func TestProvenance(t *testing.T) {
 			for id := range g.Steps {
 				s := &g.Steps[id]
 				s.Origin = map[string]string{"source": c.source, "revision": ""}
-				if src, ok := s.Source.(fakeSource); ok && c.described {
+				if src, ok := s.Source.(*fakeSource); ok && c.described {
 					s.Source = described{src}
 				}
 			}

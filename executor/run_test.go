@@ -38,6 +38,7 @@ type fake struct {
 	fail    error
 	running func(ctx context.Context) // called while it runs
 	source  string                    // content of a source; "" for steps
+	pinned  bool                      // a source whose digest is known before it is here
 	pool    string
 }
 
@@ -76,7 +77,7 @@ func (w *world) Plan(b step.Builder) spec.Diags {
 			s.Ins = append(s.Ins, step.In{Role: n, Artifact: b.Artifact(n)})
 		}
 		if f.source != "" {
-			s.Source = fakeSource{w, f}
+			s.Source = &fakeSource{w: w, f: f}
 		} else {
 			s.Action, s.Folder = &fakeAction{w, f}, filepath.Join(b.BuildDir(), f.name)
 		}
@@ -86,19 +87,32 @@ func (w *world) Plan(b step.Builder) spec.Diags {
 }
 
 type fakeSource struct {
-	w *world
-	f fake
+	w    *world
+	f    fake
+	here bool
 }
 
-func (s fakeSource) Known(c *cache.Cache) (cache.Digest, bool)               { return c.Memo(s.memo()) }
-func (s fakeSource) memo() cache.Digest                                      { return cache.SumBytes([]byte("fake source " + s.f.source)) }
-func (s fakeSource) Dir() string                                             { return s.w.dir }
-func (s fakeSource) Size() int64                                             { return int64(len(s.f.source)) }
-func (s fakeSource) After() string                                           { return "hashing" }
-func (s fakeSource) Ready(*cache.Cache) bool                                 { return true }
-func (s fakeSource) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
-func (s fakeSource) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
+func (s *fakeSource) Known(c *cache.Cache) (cache.Digest, bool) {
+	if s.f.pinned {
+		return cache.SumBytes([]byte(s.f.source)), true
+	}
+	return c.Memo(s.memo())
+}
+func (s *fakeSource) memo() cache.Digest                                      { return cache.SumBytes([]byte("fake source " + s.f.source)) }
+func (s *fakeSource) Dir() string                                             { return s.w.dir }
+func (s *fakeSource) Size() int64                                             { return int64(len(s.f.source)) }
+func (s *fakeSource) After() string                                           { return "hashing" }
+func (s *fakeSource) Ready(*cache.Cache) bool                                 { return s.here || !s.f.pinned }
+func (s *fakeSource) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
+func (s *fakeSource) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
+	if s.f.running != nil {
+		s.f.running(ctx)
+	}
+	if s.f.fail != nil {
+		return cache.Digest{}, s.f.fail
+	}
 	s.w.note(s.f.name)
+	s.here = true
 	d := cache.SumBytes([]byte(s.f.source))
 	e.Cache.SetMemo(s.memo(), d)
 	return d, nil
@@ -456,5 +470,70 @@ func TestEventsAnnounceAndEnd(t *testing.T) {
 	}})
 	if err != nil || len(seen) != 11 || seen[0] != "start 5" {
 		t.Fatalf("%v, %v", seen, err)
+	}
+}
+
+// A source that is pinned is brought only when a step that runs takes it: not for results that are there, and not for those that only have to be put in place.
+func TestPinnedSources(t *testing.T) {
+	w := newWorld(t, fake{name: "hub", source: "weights", pinned: true, pool: step.PoolNet}, fake{name: "a", needs: []string{"hub"}, param: "1"}, fake{name: "b", needs: []string{"hub"}, param: "one"})
+	ran := func(what string, want ...string) {
+		t.Helper()
+		w.ran = nil
+		if _, _, err := w.build(executor.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(w.ran)
+		if fmt.Sprint(w.ran) != fmt.Sprint(want) {
+			t.Errorf("%s: %v ran, want %v", what, w.ran, want)
+		}
+	}
+	ran("first", "a", "b", "hub")
+	ran("again")
+	if err := os.RemoveAll(filepath.Join(w.dir, "build")); err != nil {
+		t.Fatal(err)
+	}
+	ran("output folders are gone")
+	w.set("b", func(f *fake) { f.param = "2" })
+	ran("one parameter", "b", "hub")
+	w.set("hub", func(f *fake) { f.fail = errors.New("no network") })
+	ran("no network, nothing to do")
+	w.set("b", func(f *fake) { f.param = "one" })
+	ran("no network, back to what is cached")
+	w.set("hub", func(f *fake) { f.source = "other weights" })
+	w.ran = nil
+	if _, out, err := w.build(executor.Options{}); err != nil || out["a"] != executor.Skipped || out["hub"] != executor.Failed || w.ran != nil {
+		t.Errorf("no network, and something to do: %v, %v, %v ran", out, err, w.ran)
+	}
+}
+
+// Fetches run beside conversions, and beside each other, but not beside what is timed.
+func TestNetPool(t *testing.T) {
+	var mu sync.Mutex
+	now := map[string]int{}
+	most := map[string]int{}
+	count := func(pool string) func(context.Context) {
+		return func(context.Context) {
+			mu.Lock()
+			now[pool]++
+			most[pool] = max(most[pool], now[pool])
+			if now["dev"] > 0 && now["net"]+now["cpu"] > 0 {
+				most["beside"]++
+			}
+			mu.Unlock()
+			time.Sleep(5 * time.Millisecond)
+			mu.Lock()
+			now[pool]--
+			mu.Unlock()
+		}
+	}
+	var steps []fake
+	for i := range 8 {
+		steps = append(steps, fake{name: fmt.Sprint("n", i), source: fmt.Sprint(i), pinned: true, pool: step.PoolNet, running: count("net")})
+		steps = append(steps, fake{name: fmt.Sprint("s", i), needs: []string{fmt.Sprint("n", i)}, param: fmt.Sprint(i), running: count("cpu")})
+	}
+	steps = append(steps, fake{name: "dev", param: "dev", pool: step.PoolDevice, running: count("dev")})
+	w := newWorld(t, steps...)
+	if _, _, err := w.build(executor.Options{Jobs: 1}); err != nil || most["net"] < 2 || most["net"] > 4 || most["cpu"] != 1 || most["beside"] > 0 {
+		t.Fatalf("most at a time: %v, %v", most, err)
 	}
 }

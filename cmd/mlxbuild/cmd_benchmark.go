@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -432,12 +431,9 @@ func verdictOfRun(missed, noisy, errored, missing int, strict bool) error {
 
 // annotateCell marks the line of the recipe whose cell missed, where GitHub shows it.
 func (a *app) annotateCell(b report.Bench) {
-	if !a.github {
-		return
-	}
 	for _, c := range b.Checks {
 		if c.Verdict.Missed() {
-			fmt.Fprintf(a.stdout, "::error file=%s,line=%d,col=%d::%s\n", b.Pos.File, b.Pos.Line, b.Pos.Col, githubEscape(fmt.Sprintf("%s %s %s: %s", b.Name, b.Target, b.Report.Cell.Label(), report.GateSentence(c))))
+			a.mark(markError, b.Pos, "", fmt.Sprintf("%s %s %s: %s", b.Name, b.Target, b.Report.Cell.Label(), report.GateSentence(c)))
 		}
 	}
 }
@@ -454,11 +450,7 @@ func (a *app) collectBenchmarks(p *project, outcomes []executor.Outcome) error {
 			shown = append(shown, b)
 		}
 	}
-	if path := os.Getenv("GITHUB_STEP_SUMMARY"); a.github && path != "" {
-		if err := appendFile(path, report.BenchMarkdown(cells)); err != nil {
-			a.term.Line("warning: %v", err)
-		}
-	}
+	a.onPage(report.BenchMarkdown(cells))
 	if !a.json && !a.quiet && len(shown) > 0 {
 		fmt.Fprintln(a.stdout)
 		a.printCells(a.stdout, shown)

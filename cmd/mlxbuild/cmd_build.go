@@ -47,6 +47,9 @@ func (b buildCmd) Run(a *app) error {
 	}
 	defer p.close()
 	outcomes, err := a.build(p, executor.Options{Jobs: b.Jobs, KeepGoing: b.KeepGoing, Force: b.Force})
+	if outcomes != nil {
+		a.setOutputs(countStates(p, outcomes))
+	}
 	if err != nil {
 		return err
 	}
@@ -85,69 +88,52 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 	failed := l.failures(outcomes)
 	switch {
 	case errors.Is(err, executor.ErrInterrupted):
-		a.summary(p, outcomes, started)
+		a.saySummary(summary(p, outcomes, started))
 		return outcomes, &fault{code: exitInterrupted, msg: "interrupted", hints: []string{"what was finished is kept; run the same command to go on"}}
 	case err != nil:
 		return outcomes, err
 	}
-	a.summary(p, outcomes, started)
-	a.stepSummary(p, outcomes)
+	sentence, count := summary(p, outcomes, started)
+	a.saySummary(sentence, count)
+	a.onPage(buildPage(p.graph, outcomes, sentence))
 	if failed != nil {
 		return outcomes, failed
 	}
 	return outcomes, nil
 }
 
-// stepSummary appends a table to the page that GitHub shows for a job.
-func (a *app) stepSummary(p *project, outcomes []executor.Outcome) {
-	path := os.Getenv("GITHUB_STEP_SUMMARY")
-	if path == "" || !a.github {
+// saySummary is the last line of a build.
+func (a *app) saySummary(sentence string, count map[executor.State]int) {
+	if a.json || a.quiet || a.calm && !changedAny(count) {
 		return
 	}
-	var b strings.Builder
-	b.WriteString("| step | state | why | time |\n| --- | --- | --- | ---: |\n")
-	for id, o := range outcomes {
-		s := p.graph.Steps[id]
-		if s.Source != nil || o.State == executor.Unneeded {
-			continue
-		}
-		why := o.Reason
-		if o.Err != nil {
-			why = o.Err.Error()
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", s.Name, o.State, strings.ReplaceAll(strings.ReplaceAll(why, "|", "\\|"), "\n", " "), seconds(o.Seconds))
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err == nil {
-		_, err = f.WriteString(b.String())
-		f.Close()
-	}
-	if err != nil {
-		a.term.Line("warning: the step summary could not be written: %v", err)
-	}
+	a.term.Line("%s", sentence)
 }
 
-// summary is the last line of a build.
-func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time) {
-	if a.json || a.quiet {
-		return
-	}
+func changedAny(count map[executor.State]int) bool {
+	return count[executor.Done]+count[executor.Restored]+count[executor.Failed]+count[executor.Skipped] > 0
+}
+
+// countStates says how many steps ended in which state. Sources are read, not made; they count when they fail.
+func countStates(p *project, outcomes []executor.Outcome) map[executor.State]int {
 	count := map[executor.State]int{}
 	for id, o := range outcomes {
 		if p.graph.Steps[id].Source == nil || o.State == executor.Failed {
 			count[o.State]++
 		}
 	}
-	if count[executor.Done]+count[executor.Restored]+count[executor.Failed]+count[executor.Skipped] == 0 {
-		if a.calm {
-			return
-		}
-		if len(p.want) == 0 {
-			a.term.Line("nothing to do: the recipe makes no target; it needs models and quantizations")
-			return
-		}
-		a.term.Line("nothing to do: %s up to date", planner.Count(len(p.want), "step is", "steps are"))
-		return
+	return count
+}
+
+// summary is a build in one sentence.
+func summary(p *project, outcomes []executor.Outcome, started time.Time) (sentence string, count map[executor.State]int) {
+	count = countStates(p, outcomes)
+	switch {
+	case changedAny(count):
+	case len(p.want) == 0:
+		return "nothing to do: the recipe makes no target; it needs models and quantizations", count
+	default:
+		return "nothing to do: " + planner.Count(len(p.want), "step is", "steps are") + " up to date", count
 	}
 	var parts []string
 	for _, s := range []struct {
@@ -158,7 +144,7 @@ func (a *app) summary(p *project, outcomes []executor.Outcome, started time.Time
 			parts = append(parts, fmt.Sprintf("%d %s", count[s.state], s.word))
 		}
 	}
-	a.term.Line("%s in %s%s", strings.Join(parts, ", "), seconds(time.Since(started).Seconds()), linkPhrase(outcomes))
+	return fmt.Sprintf("%s in %s%s", strings.Join(parts, ", "), seconds(time.Since(started).Seconds()), linkPhrase(outcomes)), count
 }
 
 func seconds(s float64) string {

@@ -90,10 +90,12 @@ func (a *app) printTexts(l result.Line) {
 	if json.Unmarshal(l.Value, &t) != nil {
 		return
 	}
-	fmt.Fprintf(a.stdout, "\n%s, %s:\n", l.Target, l.Name)
-	for _, x := range t.Texts {
-		printText(a.stdout, x)
-	}
+	a.aside(func(w io.Writer) {
+		fmt.Fprintf(w, "\n%s, %s:\n", l.Target, l.Name)
+		for _, x := range t.Texts {
+			printText(w, x)
+		}
+	})
 }
 
 // printText shows a prompt and what the model wrote behind it, indented.

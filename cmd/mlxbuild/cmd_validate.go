@@ -247,11 +247,7 @@ func (a *app) collectValidations(p *project, outcomes []executor.Outcome) error 
 			shown = append(shown, v)
 		}
 	}
-	if path := os.Getenv("GITHUB_STEP_SUMMARY"); a.github && path != "" {
-		if err := appendFile(path, report.Markdown(validations)); err != nil {
-			a.term.Line("warning: %v", err)
-		}
-	}
+	a.onPage(report.Markdown(validations))
 	if !a.json && !a.quiet && len(shown) > 0 {
 		fmt.Fprintln(a.stdout)
 		a.printValidations(a.stdout, shown, false)

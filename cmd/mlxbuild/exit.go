@@ -60,9 +60,10 @@ func worst(a, b int) int {
 
 // fault is an error that carries its exit code and what to do.
 type fault struct {
-	code  int
-	msg   string
-	hints []string
+	code   int
+	msg    string
+	hints  []string
+	marked bool // every place that it stands for has a mark already
 }
 
 func (f *fault) Error() string { return f.msg }

@@ -214,6 +214,7 @@ func (l *listener) failures(outcomes []executor.Outcome) error {
 		n++
 		s := l.graph.Steps[id]
 		code = worst(code, exitCode(o.Err))
+		l.app.mark(markError, s.Pos, term.Clean(s.Name)+" failed", withHints(o.Err.Error(), hintsOf(o.Err)))
 		if l.app.json {
 			continue
 		}

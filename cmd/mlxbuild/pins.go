@@ -208,11 +208,17 @@ func (a *app) lockMissing(p *project) error {
 
 // outOfDate is the end of a --locked run that would have to change a lock.
 func (a *app) outOfDate(missing []wanted) error {
+	f := &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(len(missing), "source is", "sources are") + " not in it",
+		hints: []string{"run `mlxbuild lock` where the Hub can be reached, and commit " + lock.Name}, marked: true}
+	var lines []string
 	for _, w := range missing {
-		a.term.Line("+%s: %s %s (%s)", shortPath(lockFile(w.recipe)), w.kind(), w.asked, w.pos)
+		line := fmt.Sprintf("+%s: %s %s (%s)", shortPath(lockFile(w.recipe)), w.kind(), w.asked, w.pos)
+		a.term.Line("%s", line)
+		a.mark(markError, w.pos, "", withHints(w.asked+" is not in "+shortPath(lockFile(w.recipe)), f.hints))
+		lines = append(lines, line)
 	}
-	return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(len(missing), "source is", "sources are") + " not in it",
-		hints: []string{"run `mlxbuild lock` where the Hub can be reached, and commit " + lock.Name}}
+	a.onPage(differencePage(f.msg, lines))
+	return f
 }
 
 func (w wanted) kind() string {
@@ -376,8 +382,11 @@ func (w wanted) called() string {
 // diag is the error at its line in the recipe.
 func (e *unresolved) diag() spec.Diag {
 	d := spec.Diag{Pos: e.pos, Msg: e.err.Error(), Hints: hintsOf(e.err)}
-	if e.recipe.File != memoryRecipe {
+	switch {
+	case e.recipe.File != memoryRecipe:
 		d.Msg = e.called() + ": " + d.Msg
+	case hub.ClassOf(e.err) == hub.NotFound:
+		d.Msg = "there is no folder " + e.model.Source.Ref + " here, and on the Hub " + d.Msg
 	}
 	return d
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -38,6 +39,26 @@ func (a *app) sayError(err error) {
 	for _, h := range hintsOf(err) {
 		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
 	}
+	a.markError(err)
+}
+
+// markError marks an error where GitHub shows it. What stands for several that have marks of their own, and what is no fault, gets none.
+func (a *app) markError(err error) {
+	switch exitCode(err) {
+	case exitExpectation, exitNoisy, exitWork, exitInterrupted:
+		return
+	}
+	var f *fault
+	if errors.As(err, &f) && f.marked {
+		return
+	}
+	var at spec.Pos
+	text := err.Error()
+	var l *lock.Error
+	if errors.As(err, &l) {
+		at, text = spec.Pos{File: l.File, Line: l.Line}, l.What
+	}
+	a.mark(markError, at, "", withHints(text, hintsOf(err)))
 }
 
 func hintsOf(err error) []string {
@@ -82,23 +103,17 @@ func (a *app) sayDiags(diags spec.Diags) {
 		if d.Pos.File == memoryRecipe {
 			d.Pos, d.Line = spec.Pos{}, ""
 		}
-		label := a.term.Paint(term.Red, "error:")
+		label, level := a.term.Paint(term.Red, "error:"), markError
 		if d.Warning {
-			label = a.term.Paint(term.Yellow, "warning:")
+			label, level = a.term.Paint(term.Yellow, "warning:"), markWarning
 		}
 		text := strings.TrimRight(d.Render(), "\n")
 		if d.Pos.File == "" || d.Warning {
 			text = label + " " + text
 		}
 		a.term.Line("%s", text)
-		if a.github && d.Pos.File != "" {
-			fmt.Fprintf(a.stdout, "::error file=%s,line=%d,col=%d::%s\n", d.Pos.File, d.Pos.Line, d.Pos.Col, githubEscape(d.Msg))
-		}
+		a.mark(level, d.Pos, "", withHints(d.Msg, d.Hints))
 	}
-}
-
-func githubEscape(s string) string {
-	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
 }
 
 // printJSON prints one document.

@@ -88,8 +88,8 @@ func (a *app) judgeAll(p *project, validations []report.Validation, strict bool)
 		verdict = judge.Worst(verdict, v.Verdict)
 		if v.Verdict == judge.Failed || strict && v.Verdict == judge.Undecided {
 			missed++
-			a.annotate(v)
 		}
+		a.annotate(v, strict)
 	}
 	for path, lines := range files {
 		if p.graph.Recipes[0].File == memoryRecipe {
@@ -106,14 +106,15 @@ func (a *app) judgeAll(p *project, validations []report.Validation, strict bool)
 		hints: []string{"mlxbuild validate --layers TARGET shows where a target parts from its reference"}}
 }
 
-// annotate marks the line of the recipe that missed, where GitHub shows it.
-func (a *app) annotate(v report.Validation) {
-	if !a.github {
-		return
-	}
+// annotate marks the line of the recipe whose validation is not ok, where GitHub shows it.
+func (a *app) annotate(v report.Validation, strict bool) {
 	for _, c := range v.Checks {
-		if c.Verdict == judge.Failed {
-			fmt.Fprintf(a.stdout, "::error file=%s,line=%d,col=%d::%s\n", v.Pos.File, v.Pos.Line, v.Pos.Col, githubEscape(fmt.Sprintf("%s %s: %s", v.Name, v.Target, report.Sentence(c))))
+		text := fmt.Sprintf("%s %s: %s", v.Name, v.Target, report.Sentence(c))
+		switch {
+		case c.Verdict == judge.Failed, c.Verdict == judge.Undecided && strict:
+			a.mark(markError, v.Pos, "", text)
+		case c.Verdict == judge.Warned, c.Verdict == judge.Undecided:
+			a.mark(markWarning, v.Pos, "", text)
 		}
 	}
 }

@@ -118,13 +118,13 @@ func (u *unzipped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// gzipError: a connection that ended is no fault of the encoding.
+// gzipError: a connection that broke is no fault of the encoding.
 func gzipError(a *answer, s subject, err error) error {
 	var e *Error
 	if errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return odd(a, s, "it says that it is gzip, and is not")
+	return odd(a, s, "it says that it is gzip, and is none, or broken off")
 }
 
 // readAll reads at most max bytes; more is an error.

@@ -157,7 +157,7 @@ func (c *Client) send(ctx context.Context, q request) (*answer, error) {
 	a, err := c.chase(ctx, q)
 	w.pause()
 	if err != nil {
-		err = c.broke(ctx, err, q.about) // before stop, which ends ctx too
+		err = c.broke(ctx, err, q.about)
 		w.stop()
 		return nil, err
 	}

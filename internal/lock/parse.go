@@ -3,7 +3,6 @@ package lock
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -123,13 +122,13 @@ func split(line string) (words []string, ok bool) {
 				return nil, false
 			}
 			word, _ = strconv.Unquote(quoted)
-			if word == "" || !utf8.ValidString(word) || plain.MatchString(word) { // one way to write each
+			if word == "" || !utf8.ValidString(word) || plain(word) { // one way to write each
 				return nil, false
 			}
 			line = line[len(quoted):]
 		} else {
 			word, _, _ = strings.Cut(line, " ")
-			if !plain.MatchString(word) {
+			if !plain(word) {
 				return nil, false
 			}
 			line = line[len(word):]
@@ -145,13 +144,25 @@ func split(line string) (words []string, ok bool) {
 	return words, len(words) > 0
 }
 
-var (
-	commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	sourceForm = regexp.MustCompile(`^(hf:[A-Za-z0-9._/-]+)(@[^@]+)?$`)
-)
+// isCommit: 40 hexadecimal digits in lower case.
+func isCommit(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s) == 40
+}
+
+// isSource: hf:NAME, with or without a revision behind an @.
+func isSource(s string) bool {
+	uri, revision, asked := strings.Cut(s, "@")
+	name, ok := strings.CutPrefix(uri, "hf:")
+	return ok && plain(name) && !strings.Contains(name, ":") && (!asked || revision != "" && !strings.Contains(revision, "@"))
+}
 
 func (p *parser) pin(line string, words []string) error {
-	if len(words) != 4 || !sourceForm.MatchString(words[1]) || !commitForm.MatchString(words[2]) {
+	if len(words) != 4 || !isSource(words[1]) || !isCommit(words[2]) {
 		return p.malformed(line)
 	}
 	kind, source, pin := words[0], words[1], Pin{Kind: words[0], Commit: words[2], Type: words[3]}
@@ -171,11 +182,11 @@ func (p *parser) file(line string, words []string) error {
 	size, err := strconv.ParseInt(words[3], 10, 64)
 	hex, isSHA := strings.CutPrefix(words[4], "sha256:")
 	digest, bad := cache.ParseDigest(hex)
-	if !ok || !sourceForm.MatchString(at) || !commitForm.MatchString(commit) || err != nil || size < 0 || strconv.FormatInt(size, 10) != words[3] || !isSHA || bad != nil {
+	if !ok || !isSource(at) || !isCommit(commit) || err != nil || size < 0 || strconv.FormatInt(size, 10) != words[3] || !isSHA || bad != nil {
 		return p.malformed(line)
 	}
 	f := File{Path: words[2], Size: size, SHA256: digest}
-	key := "file" + words[1] + "\n" + f.Path
+	key := words[1] + " " + f.Path
 	if first, ok := p.seen[key]; ok {
 		for _, have := range p.lock.Files[words[1]] {
 			if have.Path == f.Path && have != f {

@@ -256,7 +256,7 @@ func checks() map[Kind]func(s spoilt) {
 		},
 		TreeEndless: func(s spoilt) {
 			url, seen := s.api("/tree/main"), map[string]bool{}
-			for range 20 {
+			for range 10 {
 				resp, body := s.good(url)
 				for _, e := range parseJSON[[]entry](s.t, body) {
 					s.want(!seen[e.Path], e.Path, "twice")
@@ -264,7 +264,7 @@ func checks() map[Kind]func(s spoilt) {
 				}
 				url, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
 			}
-			s.want(len(seen) == 40, len(seen))
+			s.want(len(seen) > 7000 && url != "", len(seen))
 		},
 		Size: func(s spoilt) {
 			_, body := s.good(s.api("/tree/main?cursor=at-2"))

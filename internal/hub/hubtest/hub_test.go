@@ -269,6 +269,24 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestXet: the hashes of the other protocol are told where that is asked for, and nothing else changes.
+func TestXet(t *testing.T) {
+	for _, xet := range []bool{false, true} {
+		h := New(t, Options{Xet: xet, PageSize: 100})
+		h.Repo("models", "org/name").Commit("main", model())
+		_, body := get(t, 200, "GET", h.Endpoint()+"/api/models/org/name/tree/main?recursive=true")
+		for _, e := range parseJSON[[]entry](t, body) {
+			if want := xet && e.LFS != nil; (len(e.XetHash) == 64) != want {
+				t.Errorf("%+v", e)
+			}
+		}
+		resp, _ := get(t, 302, "HEAD", h.Endpoint()+"/org/name/resolve/main/model.safetensors")
+		if (len(resp.Header.Get("X-Xet-Hash")) == 64) != xet || (resp.Header.Get("Link") != "") != xet {
+			t.Error(resp.Header)
+		}
+	}
+}
+
 func TestRanges(t *testing.T) {
 	h := New(t, Options{})
 	h.Repo("models", "org/name").Commit("main", map[string][]byte{"a.bin": []byte("0123456789")})
@@ -385,7 +403,8 @@ func TestJournal(t *testing.T) {
 	if first.Origin != "hub" || first.Route != "resolve" || first.File != "model.safetensors" || !first.HasAuthorization || first.Token != "t" || first.Status != 302 {
 		t.Errorf("%+v", first)
 	}
-	if second.Origin != "cdn" || second.File != "model.safetensors" || second.HasAuthorization || second.Range != "bytes=5-14" || second.Status != 206 || second.Bytes != 10 || !strings.HasPrefix(second.Host, "localhost:") {
+	if second.Origin != "cdn" || second.File != "model.safetensors" || second.HasAuthorization || second.Range != "bytes=5-14" || second.Status != 206 ||
+		second.Bytes != 10 || !strings.HasPrefix(second.Host, "localhost:") {
 		t.Errorf("%+v", second)
 	}
 	h.ResetRequests()

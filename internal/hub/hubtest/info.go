@@ -137,13 +137,15 @@ func (x *exchange) page(list []any, more func(at int) []any) *reply {
 	if n, err := strconv.Atoi(query.Get("limit")); err == nil && n > 0 {
 		size = min(size, n)
 	}
-	for more != nil && at+size >= len(list) {
-		list = append(list, more(len(list))...)
-	}
-	at = min(max(at, 0), len(list))
+	at = max(at, 0)
 	end := min(at+size, len(list))
-	p := jsonReply(http.StatusOK, list[at:end])
-	if end < len(list) {
+	page := list[min(at, end):end]
+	if more != nil && end == len(list) {
+		page = append(page, more(max(at, end))...)
+		end = max(at, end) + len(page)
+	}
+	p := jsonReply(http.StatusOK, page)
+	if more != nil || end < len(list) {
 		p.set("Link", "<"+x.at(query, end)+`>; rel="next"`)
 	}
 	return x.gzipJSON(p)

@@ -210,7 +210,7 @@ func classes() []class {
 			p.size = within(f.At, p)
 			p.body = io.LimitReader(p.body, p.size)
 		}},
-		{kind: JSONOther, routes: "info tree", ends: Passing, before: func(x *exchange, f Fault) *reply {
+		{kind: JSONOther, routes: "info tree", ends: Lasting, before: func(x *exchange, f Fault) *reply {
 			return jsonReply(http.StatusOK, map[string]any{"id": 7, "sha": []int{1}, "siblings": "none", "error": nil})
 		}},
 

@@ -34,10 +34,12 @@ func (x *exchange) tree() *reply {
 	return x.page(list, more)
 }
 
-// endless is a folder that has one file more whenever it is asked for the next.
-func endless(n int) []any {
-	name := fmt.Sprintf("endless/%09d.txt", n)
-	return []any{map[string]any{"type": "file", "oid": object("blob", nil), "size": 0, "path": name}}
+// endless is a page of a folder that has a thousand files more whenever it is asked for the next, as many as the real Hub has on a page.
+func endless(n int) (page []any) {
+	for i := range 1000 {
+		page = append(page, map[string]any{"type": "file", "oid": object("blob", nil), "size": 0, "path": fmt.Sprintf("endless/%09d.txt", n+i)})
+	}
+	return page
 }
 
 // entries are the files and folders of a folder, in the order of their paths.

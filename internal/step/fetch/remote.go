@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
+	"net/url"
 	"path"
 	"path/filepath"
 	"strings"
@@ -101,14 +101,8 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 		e.Hold(f.SHA256)
 	}
 	missing := r.missing()
-	var bytes int64
-	for _, f := range missing {
-		bytes += f.Size
-	}
-	if bytes > 0 {
-		if err := c.Reserve(bytes); err != nil {
-			return cache.Digest{}, err
-		}
+	if err := r.reserve(missing); err != nil {
+		return cache.Digest{}, err
 	}
 	started := time.Now()
 	if err := r.fetch(ctx, e, missing); err != nil {
@@ -128,6 +122,20 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	defer r.mu.Unlock()
 	r.dir = dir
 	return tree, nil
+}
+
+// reserve room for what will be fetched. What Hugging Face's cache has is used there, if it is right.
+func (r *remote) reserve(files []spec.PinnedFile) error {
+	var bytes int64
+	for _, f := range files {
+		if _, there := r.hub.cached(r.model, f); !there {
+			bytes += f.Size
+		}
+	}
+	if bytes == 0 {
+		return nil
+	}
+	return r.hub.Cache.Reserve(bytes)
 }
 
 // fetch files, several at a time; the first error ends all.
@@ -173,8 +181,11 @@ func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f sp
 		return err
 	}
 	defer release()
-	if _, ok := h.locate(r.model, f); ok || h.adopt(r.model, f) { // another run has fetched it, or another program
-		e.Progress(f.Size)
+	if _, ok := h.locate(r.model, f); ok { // another run has fetched it
+		return nil
+	}
+	if h.adopt(r.model, f) {
+		e.Message(f.Path + " is in Hugging Face's cache")
 		return nil
 	}
 	client, err := h.client()
@@ -248,10 +259,11 @@ func (r *remote) Dependencies(*cache.Cache) []step.Dependency {
 	if pin == nil {
 		return nil
 	}
-	uri := r.model.Source.Kind + ":" + r.model.Source.Ref + "@" + pin.Commit
-	out := []step.Dependency{{Name: r.model.Name, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
+	uri := hub.DefaultEndpoint + "/" + r.model.Source.Ref // whatever mirror it came from: the hashes are the Hub's
+	out := []step.Dependency{{Name: r.model.Source.Ref, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
 	for _, f := range pin.Files {
-		out = append(out, step.Dependency{Name: f.Path, URI: uri + "/" + f.Path, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
+		at := uri + "/resolve/" + pin.Commit + "/" + (&url.URL{Path: f.Path}).EscapedPath()
+		out = append(out, step.Dependency{Name: r.model.Source.Ref + "/" + f.Path, URI: at, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
 	}
 	return out
 }
@@ -283,9 +295,4 @@ func (t tee) remember(c *cache.Cache, blob string, f spec.PinnedFile) {
 // weights of a model are what a plan needs the headers of.
 func isWeights(name string) bool {
 	return strings.HasPrefix(name, "model") && strings.HasSuffix(name, ".safetensors")
-}
-
-func isRegular(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }
