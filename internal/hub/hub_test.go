@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -228,7 +229,7 @@ func TestInfoFilesBytesStart(t *testing.T) {
 	h := newHub(t, map[string][]byte{"config.json": config, "model.safetensors": weights})
 	c := h.client(t, Settings{}, Options{})
 	info, err := c.Info(t.Context(), repo, "main")
-	if want := (Info{ID: "org/name", Commit: commit, Author: "org", Downloads: 7, License: "mit"}); err != nil || info != want {
+	if want := (Info{ID: "org/name", Commit: commit, Author: "org", Downloads: 7, License: "mit"}); err != nil || !reflect.DeepEqual(info, want) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	files, err := c.Files(t.Context(), repo, commit)
