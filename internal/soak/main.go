@@ -33,6 +33,8 @@ var parts = []part{
 	{"kills", "kill each command at each call that changes a file, then run it again", (*soak).kills},
 	{"disk", "have the disk fail in every way at every call of each command, then run it again", (*soak).disk},
 	{"power", "cut the power after each call, with each way of losing what was not synced, and read what is left", (*soak).power},
+	{"state", "cut, flip and mangle every state file, and read it", (*soak).state},
+	{"corrupt", "damage a cache, and want verify and repair to find just that", (*soak).corrupt},
 }
 
 // soak is what every part works with.

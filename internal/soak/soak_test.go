@@ -113,3 +113,22 @@ func TestPowerFinds(t *testing.T) {
 		t.Errorf("%s: nothing is wrong though nothing was synced", f)
 	}
 }
+
+// Every state file, cut at every length and with every bit flipped: it is read as what it was, refused with what to do, or made again.
+func TestState(t *testing.T) {
+	s := gate(t)
+	s.sample = 5000
+	f, err := s.state()
+	found(t, f, err)
+}
+
+// A thousand corruptions are found, each of them, and repair takes out nothing else.
+func TestCorrupt(t *testing.T) {
+	s := gate(t)
+	s.sample = 1000
+	f, err := s.corrupt()
+	found(t, f, err)
+	if err == nil && f.counts["found"] != f.counts["corruptions"] || f.counts["corruptions"] < 1000 {
+		t.Error(f)
+	}
+}
