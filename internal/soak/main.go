@@ -36,6 +36,7 @@ var parts = []part{
 	{"state", "cut, flip and mangle every state file, and read it", (*soak).state},
 	{"corrupt", "damage a cache, and want verify and repair to find just that", (*soak).corrupt},
 	{"concurrency", "build on one cache with many processes, while it is collected and some are killed", (*soak).concurrency},
+	{"fuzz", "give every parser of strangers' bytes inputs that are nearly right", (*soak).fuzz},
 }
 
 // soak is what every part works with.
@@ -55,6 +56,13 @@ type soak struct {
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == storeCommand { // a child of this program
 		if err := store(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == fuzzCommand {
+		if err := fuzzChild(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
