@@ -31,6 +31,9 @@ var trials = []trial{
 	{name: "cache verify", state: "built", args: []string{"cache", "verify"}, then: []string{"build", "r.yaml"}},
 	{name: "cache repair", state: "damaged", args: []string{"cache", "repair"}, then: []string{"build", "r.yaml"}},
 	{name: "accept", state: "validated", args: []string{"accept", "all.yaml"}},
+	{name: "lock", state: "empty", args: []string{"lock", "hub.yaml"}, then: []string{"build", "hub.yaml"}},
+	{name: "fetch", state: "empty", args: []string{"fetch", "hub.yaml"}, then: []string{"build", "hub.yaml"}},
+	{name: "build from the Hub", state: "empty", args: []string{"build", "hub.yaml"}},
 	{name: "build with everything", state: "built", args: []string{"build", "all.yaml"}, slow: true},
 	{name: "init", state: "empty", args: []string{"init", "--model", "MODEL"}},
 }

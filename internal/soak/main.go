@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/hub/hubtest"
 )
 
 // A part is one kind of fault.
@@ -36,6 +38,7 @@ var parts = []part{
 	{"state", "cut, flip and mangle every state file, and read it", (*soak).state},
 	{"corrupt", "damage a cache, and want verify and repair to find just that", (*soak).corrupt},
 	{"concurrency", "build on one cache with many processes, while it is collected and some are killed", (*soak).concurrency},
+	{"network", "build from a Hub that goes wrong in seeded ways, then from one that does not", (*soak).network},
 	{"fuzz", "give every parser of strangers' bytes inputs that are nearly right", (*soak).fuzz},
 }
 
@@ -49,6 +52,7 @@ type soak struct {
 	sample  int // 0 = everything
 	seed    uint64
 	workers int
+	hub     *hubtest.Hub                     // that scenes fetch from
 	staged  map[string]scene                 // see stages
 	say     func(format string, args ...any) // what a person may want to see while it runs
 }
@@ -113,6 +117,7 @@ func (s *soak) main(work, out string, names []string) (ok bool, err error) {
 	if err := s.prepare(work); err != nil {
 		return false, err
 	}
+	defer s.hub.Close()
 	ok = true
 	for _, p := range picked {
 		started := time.Now()
@@ -170,8 +175,29 @@ func (s *soak) prepare(work string) error {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build ./cmd/mlxbuild: %w\n%s", err, said)
 	}
-	return os.CopyFS(filepath.Join(s.work, "tiny"), os.DirFS(filepath.Join(s.root, "models", "tiny-stories")))
+	tiny := filepath.Join(s.work, "tiny")
+	if err := os.CopyFS(tiny, os.DirFS(filepath.Join(s.root, "models", "tiny-stories"))); err != nil {
+		return err
+	}
+	s.hub, err = startHub(tiny)
+	return err
 }
+
+// startHub starts a Hub that has the model.
+func startHub(dir string) (*hubtest.Hub, error) {
+	h, err := hubtest.Start(hubtest.Options{LFSOver: 200_000})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.Repo("models", "org/tiny").CommitDir("main", dir); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// env says to the program where the Hub is.
+func (s *soak) env() []string { return []string{"HF_ENDPOINT=" + s.hub.Endpoint()} }
 
 // inMemory is a folder on a disk in memory, "" when there is none with room. Nothing here needs a real disk: what a disk may do wrong is done to the calls.
 func inMemory() string {

@@ -317,7 +317,7 @@ func (s *soak) buildCuts(f *findings) error {
 		return err
 	}
 	j := newJournal(sc.dir)
-	for _, name := range []string{"r.yaml", "r2.yaml", "all.yaml"} {
+	for _, name := range []string{"r.yaml", "r2.yaml", "all.yaml", "hub.yaml"} {
 		n := j.node(false)
 		if n.data, err = os.ReadFile(filepath.Join(sc.dir, name)); err != nil {
 			return err
@@ -339,7 +339,7 @@ func (s *soak) buildCuts(f *findings) error {
 		return err
 	}
 	again := func(dir string) string {
-		sc := scene{bin: s.bin, dir: dir}
+		sc := scene{bin: s.bin, dir: dir, env: s.env()}
 		if _, err := sc.run("build", "r.yaml"); err != nil {
 			return "the next build: " + err.Error()
 		}

@@ -38,6 +38,7 @@ func gate(t *testing.T) *soak {
 	if err := s.prepare(work); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.hub.Close)
 	return s
 }
 
@@ -200,4 +201,12 @@ func TestFuzzFinds(t *testing.T) {
 			t.Errorf("%s is not found: %q", want, f.report.Wrong)
 		}
 	}
+}
+
+// A Hub that goes wrong in seeded ways: right bytes or a clear error, in time, and the same command goes through when the Hub is well again.
+func TestNetwork(t *testing.T) {
+	s := gate(t)
+	s.sample = 12
+	f, err := s.network()
+	found(t, f, err)
 }

@@ -193,7 +193,7 @@ func (r *resolver) small(ctx context.Context, f hub.File) ([]byte, error) {
 		}
 	}
 	if f.Size > maxSmall {
-		return nil, &Refused{fmt.Sprintf("%s of %s has %d bytes, too many for such a file", f.Path, r.repo, f.Size), ""}
+		return nil, &Refused{fmt.Sprintf("%s of %s has %d bytes, too many for such a file", f.Path, r.repo, f.Size), "if its page on the Hub shows another size, try again; else choose another revision of the model"}
 	}
 	data, err := r.client.Bytes(ctx, r.repo, r.commit, f, maxSmall)
 	if err != nil {
@@ -250,7 +250,7 @@ func (r *resolver) file(ctx context.Context, f hub.File) (p spec.PinnedFile, mod
 	if f.SHA256 != "" {
 		d, err := cache.ParseDigest(f.SHA256)
 		if err != nil {
-			return p, "", &Refused{fmt.Sprintf("the Hub's listing of %s has no digest for %s: %v", r.repo, f.Path, err), ""}
+			return p, "", &Refused{fmt.Sprintf("the Hub's listing of %s has no digest for %s: %v", r.repo, f.Path, err), "if HF_ENDPOINT is set, it may be no whole Hub; otherwise try again"}
 		}
 		p.SHA256 = d
 	}
