@@ -24,6 +24,9 @@ type remote struct {
 	hub   *Hub
 	model spec.Model
 
+	measure sync.Once
+	size    int64 // bytes that were missing when that was first asked for
+
 	mu  sync.Mutex
 	dir string // where Read has put it
 }
@@ -57,12 +60,14 @@ func (r *remote) Dir() string {
 	return r.dir
 }
 
-// Size is what would have to be fetched.
-func (r *remote) Size() (n int64) {
-	for _, f := range r.missing() {
-		n += f.Size
-	}
-	return n
+// Size is what would have to be fetched. It stays while the files arrive: progress is told against it.
+func (r *remote) Size() int64 {
+	r.measure.Do(func() {
+		for _, f := range r.missing() {
+			r.size += f.Size
+		}
+	})
+	return r.size
 }
 
 // After is empty when everything is at hand.
@@ -151,6 +156,8 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	var once sync.Once
+	waiting := func(holder string) { once.Do(func() { e.Message("waiting for " + holder + ", which fetches the same") }) }
 	room := make(chan struct{}, filesAtATime)
 	for _, f := range files {
 		wg.Add(1)
@@ -162,7 +169,7 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 			case <-ctx.Done():
 				return
 			}
-			if err := r.file(ctx, e, stage, f); err != nil {
+			if err := r.file(ctx, e, stage, f, waiting); err != nil {
 				cancel(err)
 			}
 		}()
@@ -172,11 +179,9 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 }
 
 // file brings one file into the cache, or finds it in Hugging Face's.
-func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f spec.PinnedFile) error {
+func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f spec.PinnedFile, waiting func(holder string)) error {
 	h, c := r.hub, r.hub.Cache
-	release, err := c.Lock(ctx, cache.SumBytes(append([]byte("fetch\n"), f.SHA256[:]...)), func(holder string) {
-		e.Message("waiting for " + holder + ", which fetches " + f.Path)
-	})
+	release, err := c.Lock(ctx, cache.SumBytes(append([]byte("fetch\n"), f.SHA256[:]...)), waiting)
 	if err != nil {
 		return err
 	}
