@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -88,12 +89,17 @@ func locksOf(recipes []*spec.Recipe) (map[string]*lock.Lock, error) {
 // toResolve are the sources that are not locked, and those that are to be moved; hit are the patterns that named one.
 func (c lockCmd) toResolve(p *project) (out []wanted, hit map[string]bool, err error) {
 	hit = map[string]bool{}
-	seen := map[string]bool{}
+	seen, moves := map[string]bool{}, map[string]bool{}
+	for _, w := range onTheHub(p.recipes) {
+		if w.recipe.Revision == "" && matchesAny(c.Update, w.name, hit) {
+			moves[lockFile(w.recipe)+"\n"+w.asked] = true // and with it all files that are taken of a data set
+		}
+	}
 	for _, w := range onTheHub(p.recipes) {
 		if w.recipe.Revision != "" {
 			continue
 		}
-		again := matchesAny(c.Update, w.name, hit)
+		again := moves[lockFile(w.recipe)+"\n"+w.asked]
 		if id := lockFile(w.recipe) + "\n" + w.artifact; (*w.pin == nil || again) && !seen[id] {
 			seen[id] = true
 			out = append(out, w)
@@ -136,30 +142,50 @@ func (c lockCmd) check(a *app, p *project, missing []wanted) error {
 	if len(missing) > 0 {
 		return a.outOfDate(missing)
 	}
+	if err := a.lockTools(p); err != nil {
+		return err
+	}
 	locks, err := locksOf(p.recipes)
 	if err != nil {
 		return err
 	}
 	n := 0
 	for file, l := range locks {
-		for source := range l.Pins {
-			if c.Prune && !slices.Contains(c.asked(p, file), source) {
-				a.term.Line("-%s: %s", shortPath(file), source)
+		before := l.Lines()
+		if l.Prune(c.asked(p, file)); !c.Prune {
+			continue
+		}
+		left := l.Lines()
+		for _, line := range before {
+			if !slices.Contains(left, line) {
+				a.term.Line("-%s: %s", shortPath(file), line)
 				n++
 			}
 		}
 	}
 	if n > 0 {
-		return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(n, "source is", "sources are") + " in it that no recipe names", hints: []string{"mlxbuild lock --prune drops them"}}
+		return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(n, "line is", "lines are") + " in it that no recipe needs", hints: []string{"mlxbuild lock --prune drops them"}}
 	}
-	return nil
+	return c.tell(a, p, locksUnchanged(p))
 }
 
-// asked are the sources that recipes ask a lock for.
-func (c lockCmd) asked(p *project, file string) (out []string) {
+// locksUnchanged is for telling that nothing was done.
+func locksUnchanged(p *project) map[string]*lock.Lock {
+	locks, _ := locksOf(p.recipes) // they were read a moment ago
+	return locks
+}
+
+// asked are the sources that recipes ask a lock for, with the files of data sets.
+func (c lockCmd) asked(p *project, file string) map[string][]string {
+	out := map[string][]string{}
 	for _, w := range onTheHub(p.recipes) {
-		if lockFile(w.recipe) == file {
-			out = append(out, w.asked)
+		if lockFile(w.recipe) != file {
+			continue
+		}
+		if w.corpus == nil {
+			out[w.asked] = nil
+		} else {
+			out[w.asked] = append(out[w.asked], w.corpus.File)
 		}
 	}
 	return out
@@ -173,7 +199,7 @@ func (c lockCmd) prune(a *app, p *project) error {
 			continue
 		}
 		done[file] = true
-		if err := a.writeLock(p.cache, file, func(l *lock.Lock) { l.Keep(c.asked(p, file)) }); err != nil {
+		if err := a.writeLock(p.cache, file, func(l *lock.Lock) { l.Prune(c.asked(p, file)) }); err != nil {
 			return err
 		}
 	}
@@ -262,7 +288,7 @@ func (c fetchCmd) Run(a *app) error {
 	if _, err := a.build(p, executor.Options{Jobs: 1, KeepGoing: true}); err != nil {
 		return err
 	}
-	if here {
+	if here && !c.HFCache {
 		a.note("nothing to do: " + planner.Count(len(p.want), "source is", "sources are") + " here")
 	}
 	if c.HFCache {
@@ -280,7 +306,7 @@ func sourcesOf(p *project, names []string) (ids []step.ID, err error) {
 		}
 		picked := len(names) == 0
 		for _, n := range names {
-			if ok, err := path.Match(n, s.Labels["model"]); err == nil && ok {
+			if ok, err := path.Match(n, strings.TrimPrefix(strings.TrimPrefix(s.Name, "source "), "corpus ")); err == nil && ok {
 				picked, hit[n] = true, true
 			}
 		}
@@ -290,7 +316,7 @@ func sourcesOf(p *project, names []string) (ids []step.ID, err error) {
 	}
 	for _, n := range names {
 		if !hit[n] {
-			return nil, &fault{code: exitUsage, msg: fmt.Sprintf("no hf: model %s in the recipe", n)}
+			return nil, &fault{code: exitUsage, msg: fmt.Sprintf("the recipe takes nothing called %s from the Hub", n)}
 		}
 	}
 	return ids, nil
@@ -318,12 +344,23 @@ func (a *app) writeHFCache(p *project) error {
 	return nil
 }
 
+// likelyFiles is a guess at the Hub's listing when it cannot be asked: what is large is in LFS. Names of blobs follow it; where the guess is wrong they are found by their paths all the same.
+func likelyFiles(m spec.Model) (out []hub.File) {
+	for _, f := range m.Pin.Files {
+		out = append(out, hub.File{Path: f.Path, Size: f.Size, SHA256: hex.EncodeToString(f.SHA256[:])})
+	}
+	return out
+}
+
 func (a *app) writeOne(s hub.Settings, client *hub.Client, m spec.Model, dir string) error {
 	repo, err := hub.ParseRepo(m.Source.Ref)
 	if err != nil {
 		return err
 	}
 	tree, err := client.Files(a.ctx, repo, m.Pin.Commit) // says which files are in LFS, which their names there follow
+	if class := hub.ClassOf(err); class == hub.Offline || class == hub.Network {
+		tree, err = likelyFiles(m), nil
+	}
 	if err != nil {
 		return err
 	}

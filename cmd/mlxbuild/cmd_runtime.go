@@ -130,6 +130,9 @@ python3 -m venv and pip. It needs Python 3.11 or later and the package index tha
 }
 
 func (c runtimeInstallCmd) Run(a *app) error {
+	if a.offline {
+		return &fault{code: exitUsage, msg: "--offline: an environment is made of packages that are downloaded", hints: []string{"leave --offline out, or name an environment that is there with --python"}}
+	}
 	dir, err := cache.DefaultDir()
 	if err != nil {
 		return err

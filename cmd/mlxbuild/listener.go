@@ -23,6 +23,7 @@ type listener struct {
 	forecasts []*step.Forecast
 	told      map[string]bool // notes
 	done      map[step.ID]int64
+	toldAt    map[step.ID]time.Time // when its progress was last written as JSON
 	running   []string
 	opened    bool
 
@@ -33,7 +34,7 @@ type listener struct {
 }
 
 func newListener(a *app, p *project) *listener {
-	return &listener{app: a, project: p, graph: p.graph, told: map[string]bool{}, done: map[step.ID]int64{}, left: map[step.ID]float64{}}
+	return &listener{app: a, project: p, graph: p.graph, told: map[string]bool{}, done: map[step.ID]int64{}, toldAt: map[step.ID]time.Time{}, left: map[step.ID]float64{}}
 }
 
 // prepared keeps the forecasts and judges what only all of them together show.
@@ -238,6 +239,9 @@ func failed(code, n int) error {
 	return &said{&fault{code: code, msg: planner.Count(n, "step", "steps") + " failed"}}
 }
 
+// progressEvery is how often progress of a step is written as JSON, but for its end.
+const progressEvery = 100 * time.Millisecond
+
 // eventJSON is one line of --json. Field names are a contract with programs: docs/formats.md.
 type eventJSON struct {
 	V      int     `json:"v"`
@@ -274,6 +278,10 @@ func (l *listener) json(e executor.Event) {
 		}
 	case executor.Progress:
 		l.done[e.ID] += e.Bytes
+		if time.Since(l.toldAt[e.ID]) < progressEvery && l.done[e.ID] < l.total(e.ID) {
+			return
+		}
+		l.toldAt[e.ID] = time.Now()
 		j.Event, j.Bytes, j.Total = "progress", l.done[e.ID], l.total(e.ID)
 	case executor.Status, executor.Message:
 		j.Event, j.Reason = "message", e.Message

@@ -46,6 +46,9 @@ func readLock(path string) (*lock.Lock, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return lock.New(), nil
 	}
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, &lock.Error{File: shortPath(path), What: "it is not a file", Do: "move it away; `mlxbuild lock` writes it anew"}
+	}
 	if err == nil && info.Size() > lock.MaxSize {
 		return nil, &lock.Error{File: shortPath(path), What: fmt.Sprintf("it has %d bytes, more than any lock", info.Size()), Do: "git checkout brings back the last one"}
 	}
@@ -191,7 +194,7 @@ func (a *app) lockMissing(p *project) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if a.locked {
+	if a.locked && missing[0].recipe.File != memoryRecipe { // a recipe of the command line has no lock
 		return a.outOfDate(missing)
 	}
 	if err := a.resolve(p, missing); err != nil {
@@ -248,11 +251,11 @@ func (a *app) resolve(p *project, sources []wanted) error {
 	if a.ctx.Err() != nil {
 		return &fault{code: exitInterrupted, msg: "interrupted"}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
 	byFile := map[string][]wanted{}
 	for i, w := range sources {
+		if errs[i] != nil {
+			continue // the others are locked all the same
+		}
 		*w.pin = pins[i]
 		a.sayLocked(w, infos[i])
 		if w.recipe.File != memoryRecipe && w.recipe.Revision == "" {
@@ -269,7 +272,7 @@ func (a *app) resolve(p *project, sources []wanted) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // set puts a source into a lock. A data set keeps the files that other corpora have of the same commit.
@@ -418,11 +421,14 @@ func (a *app) sayLocked(w wanted, info hub.Info) {
 
 // writeLock changes a lock file, one process at a time, from what it has now. A lock that stays as it is is not written.
 func (a *app) writeLock(c *cache.Cache, path string, change func(*lock.Lock)) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil { // a link stays one
+		path = real
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	release, err := c.Lock(a.ctx, cache.SumBytes([]byte("lock file\n"+abs)), func(string) {})
+	release, err := c.LockForUser(a.ctx, "lock-"+cache.SumBytes([]byte(abs)).Short(), func(string) {})
 	if err != nil {
 		return err
 	}
@@ -436,7 +442,16 @@ func (a *app) writeLock(c *cache.Cache, path string, change func(*lock.Lock)) er
 		return nil
 	}
 	if err := atomicfile.Write(path, l.Format(), 0o644); err != nil {
-		return &fault{code: exitFailed, msg: fmt.Sprintf("%s cannot be written: %v", shortPath(path), err), hints: []string{"mend the permissions of its folder; with --locked nothing is written"}}
+		return &fault{code: exitFailed, msg: fmt.Sprintf("%s cannot be written: %v", shortPath(path), reasonOf(err)), hints: []string{"mend the permissions of its folder, or work on a copy"}}
 	}
 	return nil
+}
+
+// reasonOf an error of a file, without the name it had while it was written.
+func reasonOf(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }

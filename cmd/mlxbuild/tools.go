@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"sort"
+	"strings"
 
 	"github.com/mlxbuild/mlxbuild/backend/worker"
 	"github.com/mlxbuild/mlxbuild/internal/lock"
@@ -35,7 +36,9 @@ func (a *app) tools(p *project, r *spec.Recipe) map[string]string {
 			continue
 		}
 		for tool, v := range versions {
-			out[tool] = v
+			if tool != "python" { // its patch level is the machine's, as is what stands behind a + in a version: cpu, cu132
+				out[tool], _, _ = strings.Cut(v, "+")
+			}
 		}
 	}
 	return out

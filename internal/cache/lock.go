@@ -22,12 +22,17 @@ func (c *Cache) Lock(ctx context.Context, key Digest, waiting func(holder string
 
 // LockDevice waits until no other run of this user measures on this machine, whatever cache it has.
 func (c *Cache) LockDevice(ctx context.Context, waiting func(holder string)) (release func(), err error) {
+	return c.LockForUser(ctx, "device", waiting)
+}
+
+// LockForUser holds a name for this process among all runs of this user, whatever cache they have.
+func (c *Cache) LockForUser(ctx context.Context, name string, waiting func(holder string)) (release func(), err error) {
 	if dir, err := os.UserCacheDir(); err == nil {
-		if release, err := c.lockFile(ctx, filepath.Join(dir, "mlxbuild", "device.lock"), waiting); err == nil || ctx.Err() != nil {
+		if release, err := c.lockFile(ctx, filepath.Join(dir, "mlxbuild", name+".lock"), waiting); err == nil || ctx.Err() != nil {
 			return release, err
 		}
 	}
-	return c.lockFile(ctx, filepath.Join(c.dir, "locks", "device.lock"), waiting)
+	return c.lockFile(ctx, filepath.Join(c.dir, "locks", name+".lock"), waiting)
 }
 
 func (c *Cache) lockFile(ctx context.Context, path string, waiting func(holder string)) (func(), error) {

@@ -427,7 +427,7 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// Pauses: what the server asks for, said once each; more than we wait is an error at once; else 1 to 8 s, more or less.
+// Pauses: what the server asks for, said each time; more than we wait is an error at once; else 1 to 8 s, more or less, of which the second failure is told.
 func TestPauses(t *testing.T) {
 	for _, c := range []struct {
 		headers []string
@@ -438,7 +438,7 @@ func TestPauses(t *testing.T) {
 		{[]string{"RateLimit", `"api";r=0;t=30`}, 429, []time.Duration{31 * time.Second, 31 * time.Second, 31 * time.Second, 31 * time.Second}, 4},
 		{[]string{"Retry-After", "7"}, 503, []time.Duration{7 * time.Second, 7 * time.Second, 7 * time.Second, 7 * time.Second}, 4},
 		{[]string{"Retry-After", "86400"}, 429, nil, 0},
-		{nil, 502, []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}, 0},
+		{nil, 502, []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}, 1},
 		{nil, 404, nil, 0},
 	} {
 		var slept []time.Duration

@@ -128,6 +128,11 @@ func networkError(err error) *Error {
 		e.What, e.Do, e.tries = "the connection is not secure", "if a proxy here breaks TLS open, its certificate has to be known to the system (SSL_CERT_FILE)", 0
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.What, e.Err = "the connection ended too early", nil
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		e.What, e.Err, e.Do = "the proxy of HTTPS_PROXY or HTTP_PROXY cannot be reached", op.Err, "mend or unset the proxy, or except the host with NO_PROXY"
+		if inner := new(net.OpError); errors.As(op.Err, &inner) {
+			e.Err = inner.Err
+		}
 	case errors.As(err, &op):
 		e.What, e.Err = op.Op+" "+place(op), op.Err
 		var errno syscall.Errno

@@ -334,6 +334,16 @@ func CleanParts(parts string, keep func(oid string) bool, olderThan time.Duratio
 	return freed, nil
 }
 
+// Begun is how many bytes of a file lie in partial files that nobody works on: the next download goes on from there.
+func Begun(parts, oid string) (bytes int64) {
+	for _, n := range partsIn(parts, func(have string) bool { return have == oid }) {
+		if info, err := os.Lstat(filepath.Join(parts, n.base+".part")); err == nil {
+			bytes = max(bytes, onDisk(info))
+		}
+	}
+	return bytes
+}
+
 func cleanPart(dir string, n partName) (freed int64) {
 	unlock, ok := abandoned(dir, n)
 	if !ok {

@@ -108,7 +108,7 @@ func TestResume(t *testing.T) {
 	if first != came || total != f.Size || tee.Len() > 0 {
 		t.Errorf("%d of %d bytes were taken over; %d in all; tee %d", first, came, total, tee.Len())
 	}
-	if again := h.total() - before; again != f.Size-came {
+	if again := h.total() - before; again < f.Size-came || again > f.Size-came+256<<10 { // the first try's connections may still have been sending
 		t.Errorf("%d bytes were sent for the missing %d", again, f.Size-came)
 	}
 }

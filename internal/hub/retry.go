@@ -49,6 +49,9 @@ func (p *patience) retry(ctx context.Context, err error) error {
 		pause = e.wait
 		p.c.options.Note(fmt.Sprintf("the Hub asks for %s of patience (%s)", e.wait.Round(time.Second), e.Class))
 	}
+	if p.failed == 2 && e.wait == 0 { // once may be chance; a person who waits should know for what
+		p.c.options.Note(e.What + "; trying again")
+	}
 	return p.c.options.Sleep(ctx, pause)
 }
 

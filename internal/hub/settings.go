@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -151,7 +152,7 @@ func (e env) token(file string) (Secret, string, error) {
 		return checkToken(v, name)
 	}
 	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return "", "", nil
 	}
 	if err != nil {

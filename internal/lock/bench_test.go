@@ -15,7 +15,7 @@ func BenchmarkParse(b *testing.B) {
 		for f := range 10 {
 			files = append(files, File{fmt.Sprintf("model-%05d-of-00010.safetensors", f), 5 << 30, cache.SumBytes(fmt.Append(nil, m, f))})
 		}
-		l.Set(fmt.Sprintf("hf:org/name-%d@main", m), Pin{"model", fmt.Sprintf("%040d", m), "llama"}, files)
+		l.Set(fmt.Sprintf("hf:org/name-%d@main", m), Pin{Kind: "model", Commit: fmt.Sprintf("%040d", m), Type: "llama"}, files)
 	}
 	data := l.Format()
 	b.SetBytes(int64(len(data)))

@@ -4,11 +4,11 @@
 //
 //	mlxbuild-lock 1
 //	file hf:org/name@COMMIT config.json 658 sha256:…
-//	model hf:org/name@main COMMIT llama
+//	model hf:org/name@main COMMIT llama sha256:…
 //	tool mlx 0.32.4
 //
-// A `model` line says what a name in a recipe was resolved to, with the config's model_type, because that is what the keys of conversions need before anything is fetched; a `dataset` line is the
-// same for a corpus. `file` lines belong to a commit. What a person edits or a merge leaves is read with care: anything that is not a lock is refused with its line.
+// A `model` line says what a name in a recipe was resolved to, with the config's model_type, because that is what the keys of conversions need before anything is fetched, and the digest of all its
+// files, because a line that was lost in a merge would be missed by nobody; a `dataset` line is the same for a corpus, of which only single files are taken. `file` lines belong to a commit. What a person edits or a merge leaves is read with care: anything that is not a lock is refused with its line.
 package lock
 
 import (
@@ -45,9 +45,10 @@ type Lock struct {
 
 // Pin is what a source was resolved to.
 type Pin struct {
-	Kind   string // model, dataset
-	Commit string // 40 hexadecimal digits
-	Type   string // model_type of config.json; "-" where there is none
+	Kind   string       // model, dataset
+	Commit string       // 40 hexadecimal digits
+	Type   string       // model_type of config.json; "-" where there is none
+	Tree   cache.Digest // of a model: Tree of its files
 }
 
 // File of a commit.
@@ -55,6 +56,16 @@ type File struct {
 	Path   string // slash-separated
 	Size   int64  // bytes
 	SHA256 cache.Digest
+}
+
+// Tree is the digest of files: the SHA-256 of the sorted lines `0644 SIZE SHA256 PATH`, as of any tree of files.
+func Tree(files []File) cache.Digest {
+	lines := make([]string, len(files))
+	for i, f := range files {
+		lines[i] = fmt.Sprintf("0644 %d %s %s\n", f.Size, f.SHA256, f.Path)
+	}
+	sort.Strings(lines)
+	return cache.SumBytes([]byte(strings.Join(lines, "")))
 }
 
 // Error is a lock that cannot be used.
@@ -93,21 +104,28 @@ func (l *Lock) Of(source string) (Pin, []File, bool) {
 	return p, files, ok && len(files) > 0
 }
 
+// Prune drops what none of these sources needs: wanted has them, with the paths of the files that are taken of a data set; nil stands for all.
+func (l *Lock) Prune(wanted map[string][]string) {
+	for source, p := range l.Pins {
+		paths, ok := wanted[source]
+		if !ok {
+			delete(l.Pins, source)
+		} else if p.Kind == "dataset" && paths != nil {
+			at := At(source, p.Commit)
+			l.Files[at] = slices.DeleteFunc(l.Files[at], func(f File) bool { return !slices.Contains(paths, f.Path) })
+		}
+	}
+}
+
 // Set puts a source in, in the place of what was there.
 func (l *Lock) Set(source string, p Pin, files []File) {
+	if p.Kind == "model" {
+		p.Tree = Tree(files)
+	}
 	l.Pins[source] = p
 	files = slices.Clone(files)
 	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 	l.Files[At(source, p.Commit)] = files
-}
-
-// Keep drops every source but these.
-func (l *Lock) Keep(sources []string) {
-	for s := range l.Pins {
-		if !slices.Contains(sources, s) {
-			delete(l.Pins, s)
-		}
-	}
 }
 
 // Lines are the entries, sorted. Files of a commit that nothing is pinned to are left out: a merge may leave them.
@@ -115,7 +133,11 @@ func (l *Lock) Lines() []string {
 	var lines []string
 	used := map[string]bool{}
 	for source, p := range l.Pins {
-		lines = append(lines, strings.Join([]string{p.Kind, quote(source), p.Commit, quote(p.Type)}, " "))
+		line := strings.Join([]string{p.Kind, quote(source), p.Commit, quote(p.Type)}, " ")
+		if p.Kind == "model" {
+			line += " sha256:" + p.Tree.String()
+		}
+		lines = append(lines, line)
 		used[At(source, p.Commit)] = true
 	}
 	for at, files := range l.Files {

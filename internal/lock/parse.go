@@ -13,7 +13,7 @@ import (
 
 // Parse reads a lock. name is for messages.
 func Parse(name string, data []byte) (*Lock, error) {
-	p := parser{name: name, lock: New(), seen: map[string]int{}}
+	p := parser{name: name, lock: New(), seen: map[string]int{}, files: map[string]File{}}
 	switch {
 	case len(data) > MaxSize:
 		return nil, p.fail("git checkout "+name+" brings back the last one", "it has %d bytes, more than any lock", len(data))
@@ -44,15 +44,31 @@ func Parse(name string, data []byte) (*Lock, error) {
 		files := p.lock.Files[at]
 		sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 	}
-	return p.lock, nil
+	return p.lock, p.whole()
+}
+
+// whole looks whether each model has the files that it was locked with.
+func (p *parser) whole() error {
+	first := ""
+	for source, pin := range p.lock.Pins {
+		if pin.Kind == "model" && Tree(p.lock.Files[At(source, pin.Commit)]) != pin.Tree && (first == "" || source < first) {
+			first = source
+		}
+	}
+	if first == "" {
+		return nil
+	}
+	p.line = p.seen["model"+first]
+	return p.fail("bring back the last lock with git; or delete this line, and `mlxbuild lock` asks the Hub again", "the files of %s are not those that it was locked with: a line is missing, or was changed", first)
 }
 
 // parser reads line by line. seen has the line of each fact, so that two that contradict each other are told with both places.
 type parser struct {
-	name string
-	line int
-	lock *Lock
-	seen map[string]int
+	name  string
+	line  int
+	lock  *Lock
+	seen  map[string]int
+	files map[string]File // by commit and path
 }
 
 func (p *parser) fail(do, format string, args ...any) error {
@@ -109,7 +125,7 @@ func (p *parser) malformed(line string) error {
 	if len(line) > 120 {
 		line = line[:120] + "…"
 	}
-	return p.fail("delete the line and run `mlxbuild lock`, or bring back the last lock with git", "this is not an entry: %q", line)
+	return p.fail("bring back the last lock with git", "this is not an entry: %q", line)
 }
 
 // split a line into words; a quoted one may hold anything.
@@ -162,12 +178,21 @@ func isSource(s string) bool {
 }
 
 func (p *parser) pin(line string, words []string) error {
-	if len(words) != 4 || !isSource(words[1]) || !isCommit(words[2]) {
+	fields := map[string]int{"model": 5, "dataset": 4}
+	if len(words) != fields[words[0]] || !isSource(words[1]) || !isCommit(words[2]) {
 		return p.malformed(line)
 	}
 	kind, source, pin := words[0], words[1], Pin{Kind: words[0], Commit: words[2], Type: words[3]}
+	if kind == "model" {
+		hex, isSHA := strings.CutPrefix(words[4], "sha256:")
+		tree, err := cache.ParseDigest(hex)
+		if !isSHA || err != nil {
+			return p.malformed(line)
+		}
+		pin.Tree = tree
+	}
 	if first, ok := p.lock.Pins[source]; ok && first != pin {
-		return p.fail("keep the line that you mean, and run `mlxbuild lock`", "%s is pinned twice, in another way on line %d", source, p.seen[kind+source])
+		return p.fail("keep the line that you mean", "%s is pinned twice, in another way on line %d", source, p.seen[kind+source])
 	}
 	p.seen[kind+source] = p.line
 	p.lock.Pins[source] = pin
@@ -188,14 +213,12 @@ func (p *parser) file(line string, words []string) error {
 	f := File{Path: words[2], Size: size, SHA256: digest}
 	key := words[1] + " " + f.Path
 	if first, ok := p.seen[key]; ok {
-		for _, have := range p.lock.Files[words[1]] {
-			if have.Path == f.Path && have != f {
-				return p.fail("one commit has one content: bring back the last lock with git, or delete both lines and run `mlxbuild lock`", "%s of %s is there twice, in another way on line %d", f.Path, at, first)
-			}
+		if p.files[key] != f {
+			return p.fail("one commit has one content: bring back the last lock with git", "%s of %s is there twice, in another way on line %d", f.Path, at, first)
 		}
 		return nil
 	}
-	p.seen[key] = p.line
+	p.seen[key], p.files[key] = p.line, f
 	p.lock.Files[words[1]] = append(p.lock.Files[words[1]], f)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"sync"
 
@@ -39,6 +40,9 @@ func (h *Hub) Close() {
 	}
 	h.stages, h.views = nil, nil
 }
+
+// parts is where downloads are until they are proved.
+func (h *Hub) parts() string { return filepath.Join(h.Cache.Dir(), "parts") }
 
 func (h *Hub) knows() (hub.Settings, error) {
 	h.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,9 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 		}
 	}
 	dir, err := r.hub.view(r.model)
+	if err == nil {
+		err = r.sameType(dir)
+	}
 	if err != nil {
 		return tree, err
 	}
@@ -129,12 +133,24 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	return tree, nil
 }
 
+// sameType holds the lock's model_type, which keys are made of, against the config.
+func (r *remote) sameType(dir string) error {
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil // who opens the model says so
+	}
+	if is := typeOf(data); is != r.model.Pin.ModelType && (is != "" || r.model.Pin.ModelType != "-") {
+		return &Refused{fmt.Sprintf("the lock says that %s is of model_type %s, and its config.json says %q", r.model.Asked(), r.model.Pin.ModelType, is), "bring back the last lock with git, or run `mlxbuild lock --update " + r.model.Name + "`"}
+	}
+	return nil
+}
+
 // reserve room for what will be fetched. What Hugging Face's cache has is used there, if it is right.
 func (r *remote) reserve(files []spec.PinnedFile) error {
 	var bytes int64
 	for _, f := range files {
 		if _, there := r.hub.cached(r.model, f); !there {
-			bytes += f.Size
+			bytes += f.Size - hub.Begun(r.hub.parts(), cache.Digest(f.SHA256).String())
 		}
 	}
 	if bytes == 0 {
@@ -157,7 +173,9 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	var once sync.Once
-	waiting := func(holder string) { once.Do(func() { e.Message("waiting for " + holder + ", which fetches the same") }) }
+	waiting := func(holder string) {
+		once.Do(func() { e.Message("waiting for " + holder + ", which fetches the same") })
+	}
 	room := make(chan struct{}, filesAtATime)
 	for _, f := range files {
 		wg.Add(1)
@@ -189,9 +207,12 @@ func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f sp
 	if _, ok := h.locate(r.model, f); ok { // another run has fetched it
 		return nil
 	}
-	if h.adopt(r.model, f) {
-		e.Message(f.Path + " is in Hugging Face's cache")
-		return nil
+	if _, there := h.cached(r.model, f); there {
+		if h.adopt(r.model, f) {
+			e.Message(f.Path + " is in Hugging Face's cache")
+			return nil
+		}
+		e.Message(f.Path + " in Hugging Face's cache has other content than it should, and is not used (mlxbuild fetch --hf-cache mends it)")
 	}
 	client, err := h.client()
 	if err != nil {
@@ -205,7 +226,7 @@ func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f sp
 	out := stage.Path(sum.String())
 	tee := teeOf(f)
 	got, err := client.Download(ctx, repo, r.model.Pin.Commit, hub.File{Path: f.Path, Size: f.Size, SHA256: sum.String()},
-		hub.Download{Parts: filepath.Join(c.Dir(), "parts"), Path: out, Progress: e.Progress, Tee: tee.writer()})
+		hub.Download{Parts: h.parts(), Path: out, Progress: e.Progress, Tee: tee.writer()})
 	if err != nil {
 		return err
 	}
@@ -264,10 +285,10 @@ func (r *remote) Dependencies(*cache.Cache) []step.Dependency {
 	if pin == nil {
 		return nil
 	}
-	uri := hub.DefaultEndpoint + "/" + r.model.Source.Ref // whatever mirror it came from: the hashes are the Hub's
+	uri := "pkg:huggingface/" + r.model.Source.Ref + "@" + pin.Commit // a package URL; which Hub or mirror served it is not part of what it is
 	out := []step.Dependency{{Name: r.model.Source.Ref, URI: uri, Digest: map[string]string{"gitCommit": pin.Commit}}}
 	for _, f := range pin.Files {
-		at := uri + "/resolve/" + pin.Commit + "/" + (&url.URL{Path: f.Path}).EscapedPath()
+		at := uri + "#" + (&url.URL{Path: f.Path}).EscapedPath()
 		out = append(out, step.Dependency{Name: r.model.Source.Ref + "/" + f.Path, URI: at, Digest: map[string]string{"sha256": cache.Digest(f.SHA256).String()}})
 	}
 	return out

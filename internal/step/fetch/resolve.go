@@ -185,11 +185,9 @@ const maxSmall = 64 << 20
 
 // small fetches a small file, checked by what the Hub's listing says of it, and keeps it.
 func (r *resolver) small(ctx context.Context, f hub.File) ([]byte, error) {
-	if f.SHA256 != "" {
-		if d, err := cache.ParseDigest(f.SHA256); err == nil {
-			if data, err := r.hub.Cache.ReadBlob(d, maxSmall); err == nil {
-				return data, nil
-			}
+	if d, ok := r.knownAs(f); ok {
+		if data, err := r.hub.Cache.ReadBlob(d, maxSmall); err == nil {
+			return data, nil
 		}
 	}
 	if f.Size > maxSmall {
@@ -199,8 +197,24 @@ func (r *resolver) small(ctx context.Context, f hub.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = r.hub.Cache.AddBytes(data)
+	d, err := r.hub.Cache.AddBytes(data)
+	if err == nil && f.SHA256 == "" {
+		r.hub.Cache.SetMemo(gitMemo(f), d)
+	}
 	return data, err
+}
+
+// knownAs is a file's SHA-256: the Hub's word, or for a plain git file what was found when it was fetched and proved by its git id.
+func (r *resolver) knownAs(f hub.File) (cache.Digest, bool) {
+	if f.SHA256 == "" {
+		return r.hub.Cache.Memo(gitMemo(f))
+	}
+	d, err := cache.ParseDigest(f.SHA256)
+	return d, err == nil
+}
+
+func gitMemo(f hub.File) cache.Digest {
+	return cache.SumBytes(fmt.Appendf(nil, "git blob\n%s %d", f.GitSHA1, f.Size))
 }
 
 // atATime is how many small requests of one model run together.
