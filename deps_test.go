@@ -103,7 +103,7 @@ var homes = []home{
 	{"unsafe", "", "readers of untrusted files must not be able to read past them"},
 	{"os/exec", "bench tests internal/oracle internal/fault internal/soak backend/worker internal/git", "the program runs no other program than the workers of runtimes, git, and where that was allowed the user's own"},
 	{"net", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
-	{"net/http/...", "tests internal/hub internal/hub/hubtest", "one package talks to a network, and tests to the Hub that they make"},
+	{"net/http/...", "tests internal/hub internal/hub/hubtest internal/soak", "one package talks to a network, and tests to the Hub that they make"},
 }
 
 func TestImports(t *testing.T) {

@@ -136,13 +136,11 @@ func (w worker) link(ctx context.Context, rec *cache.Record) (p put, err error) 
 	if err := w.swap(rec, folder, next); err != nil {
 		return p, err
 	}
-	if p.print, err = Fingerprint(folder); err != nil {
-		return p, err
+	p.print, err = Fingerprint(folder)
+	if now, gone := os.Lstat(folder); gone != nil || !os.SameFile(made, now) { // another run's, where locks keep nobody out
+		return put{copies: p.copies}, nil
 	}
-	if now, err := os.Lstat(folder); err != nil || !os.SameFile(made, now) { // another run's, where locks keep nobody out
-		p.print = cache.Digest{}
-	}
-	return p, nil
+	return p, err
 }
 
 // inPlaceAlready finds a folder that holds a record's outputs, though its metadata is not as remembered: a hard link to a blob that another folder has as well changes when the other one does. Putting the

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -455,5 +456,68 @@ func TestVersionsAreDocumented(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^\| [^|]*` + regexp.QuoteMeta(row) + `[^|]* \|`).MatchString(table) {
 			t.Errorf("no row about %s", row)
 		}
+	}
+}
+
+// docs/formats.md names every field of the provenance file, and none that is not there.
+func TestProvenanceIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(doc), "\n## Provenance")
+	if !ok {
+		t.Fatal("docs/formats.md has no such section")
+	}
+	section, _, _ = strings.Cut(section, "\n| dependency |")
+	data, err := os.ReadFile(filepath.Join(versions, "provenance.2.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statement any
+	if err := json.Unmarshal(data, &statement); err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	fieldsOf(statement, "", have)
+	told := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`"+`[^|]*) \|`).FindAllStringSubmatch(section, -1) {
+		for _, name := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(row[1], -1) {
+			told[name[1]] = true
+		}
+	}
+	for name := range have {
+		if !told[name] {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range told {
+		if !have[name] {
+			t.Errorf("%s is documented and not there", name)
+		}
+	}
+}
+
+// free are objects whose fields are not the format's.
+var free = []string{"buildDefinition.externalParameters.origin", "buildDefinition.externalParameters.parameters", "buildDefinition.internalParameters.code", "buildDefinition.resolvedDependencies[].digest"}
+
+// fieldsOf collects the paths of all fields that hold no others.
+func fieldsOf(v any, path string, out map[string]bool) {
+	path = strings.TrimPrefix(strings.TrimPrefix(path, "."), "predicate.")
+	if slices.Contains(free, path) {
+		out[path] = true
+		return
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			fieldsOf(e, path+"."+k, out)
+		}
+	case []any:
+		for _, e := range v {
+			fieldsOf(e, path+"[]", out)
+		}
+	default:
+		out[path] = true
 	}
 }

@@ -12,14 +12,15 @@ import (
 )
 
 type initCmd struct {
-	Model string `placeholder:"DIR" help:"A local Hugging Face model folder to start with."`
+	Model string `placeholder:"MODEL" help:"What to start with: a Hugging Face model folder, or org/name on the Hub."`
 	File  string `arg:"" optional:"" default:"mlxbuild.yaml" help:"Where to write (default mlxbuild.yaml)."`
 }
 
 func (initCmd) Help() string {
 	return `Writes a commented recipe. It never overwrites a file.
 
-  mlxbuild init --model models/SmolLM2-135M-Instruct`
+  mlxbuild init --model models/SmolLM2-135M-Instruct
+  mlxbuild init --model HuggingFaceTB/SmolLM2-135M-Instruct`
 }
 
 const firstRecipe = `# yaml-language-server: $schema=./recipe.v1.json
@@ -27,7 +28,7 @@ const firstRecipe = `# yaml-language-server: $schema=./recipe.v1.json
 version: 1
 
 models:
-  %s: {source: "path:%s"}
+  %s: {source: "%s"}
 
 quantizations:
   bf16: {quantize: false}
@@ -52,12 +53,13 @@ validate:
 `
 
 func (c initCmd) Run(a *app) error {
-	model := c.Model
+	model, source := c.Model, sourceOf(c.Model)
 	if model == "" {
 		model = findModel()
+		source = "path:" + filepath.ToSlash(model)
 	}
 	conv := conversion{hfPath: model}
-	text := fmt.Sprintf(firstRecipe, conv.model(), filepath.ToSlash(model))
+	text := fmt.Sprintf(firstRecipe, conv.model(), source)
 	err := atomicfile.Create(c.File, []byte(text), 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return &fault{code: exitUsage, msg: c.File + " exists already", hints: []string{"name another file: mlxbuild init other.yaml"}}
@@ -66,7 +68,7 @@ func (c initCmd) Run(a *app) error {
 		return err
 	}
 	a.term.Line("wrote %s with the model %s", c.File, model)
-	if _, err := os.Stat(model); err != nil {
+	if _, err := os.Stat(model); err != nil && strings.HasPrefix(source, "path:") {
 		a.term.Line("put the folder of a model where `source` says, then run: mlxbuild build")
 		return nil
 	}

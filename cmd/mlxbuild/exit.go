@@ -34,7 +34,7 @@ var exitCodes = []struct {
 	Meaning string
 }{
 	{exitOK, "done, or nothing to do"},
-	{exitFailed, "a step failed"},
+	{exitFailed, "a step failed, or verify --rebuild found a difference"},
 	{exitUsage, "the command line is wrong"},
 	{exitBadInput, "a recipe or a model is wrong"},
 	{exitExpectation, "an expectation was missed"},

@@ -382,8 +382,11 @@ func (w wanted) called() string {
 // diag is the error at its line in the recipe.
 func (e *unresolved) diag() spec.Diag {
 	d := spec.Diag{Pos: e.pos, Msg: e.err.Error(), Hints: hintsOf(e.err)}
-	if e.recipe.File != memoryRecipe {
+	switch {
+	case e.recipe.File != memoryRecipe:
 		d.Msg = e.called() + ": " + d.Msg
+	case hub.ClassOf(e.err) == hub.NotFound:
+		d.Msg = "there is no folder " + e.model.Source.Ref + " here, and on the Hub " + d.Msg
 	}
 	return d
 }

@@ -166,15 +166,15 @@ func (c *Cache) Place(d Digest, dst string, writable bool) (LinkKind, error) {
 	}
 	kind, err := place(src, tmp, mode, writable)
 	if err != nil {
+		if _, gone := os.Lstat(src); errors.Is(gone, fs.ErrNotExist) { // collected since it was found
+			return "", ErrMissing
+		}
 		return "", c.full(dst, err)
 	}
 	if err := os.Rename(tmp, dst); err != nil {
 		return "", err
 	}
-	if kind == Hardlink { // the blob's ctime moved with the link
-		return kind, c.NoteFile(src, d)
-	}
-	return kind, c.NoteFile(dst, d)
+	return kind, c.NoteFile(dst, d) // of a hard link it is the blob itself, whose ctime moved with it
 }
 
 func place(src, dst string, mode os.FileMode, writable bool) (LinkKind, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -116,9 +117,14 @@ func SumReader(r io.Reader) (Digest, error) {
 	return d, err
 }
 
+// buffers of hashFile: most files of a cache are small, and a new buffer costs more than they do.
+var buffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
+
 func hashFile(r io.Reader, progress func(int64)) (Digest, int64, error) {
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
+	room := buffers.Get().(*[1 << 20]byte)
+	defer buffers.Put(room)
+	buf := room[:]
 	var total int64
 	for {
 		n, err := r.Read(buf)

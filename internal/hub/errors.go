@@ -80,13 +80,13 @@ func reason(err error) string {
 }
 
 var (
-	userinfo = regexp.MustCompile(`://[^/@\s"]*@`)
+	userinfo = regexp.MustCompile(`//[^\s"/?#@]*@`)
 	query    = regexp.MustCompile(`(://[^\s"?]*)\?[^\s"]*`)
 )
 
 // scrub takes passwords and query strings out of addresses in a text, and anything that could move a terminal's cursor.
 func scrub(text string) string {
-	return clean(query.ReplaceAllString(userinfo.ReplaceAllString(text, "://"), "$1?..."))
+	return clean(query.ReplaceAllString(userinfo.ReplaceAllString(text, "//"), "$1?..."))
 }
 
 // clean makes a text from outside fit for one line of a message.

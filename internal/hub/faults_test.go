@@ -63,7 +63,7 @@ func newSite(t *testing.T, o hubtest.Options) *site {
 
 func (s *site) client(t testing.TB, transport http.RoundTripper) *hub.Client {
 	c := hub.New(hub.Settings{Endpoint: s.h.Endpoint(), Token: canary, TokenFrom: "HF_TOKEN", MetaTimeout: 200 * time.Millisecond, DataTimeout: 200 * time.Millisecond},
-		hub.Options{Transport: transport, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
+		hub.Options{Transport: transport, Sleep: func(ctx context.Context, _ time.Duration) error { return context.Cause(ctx) }})
 	c.SmallPieces()
 	t.Cleanup(c.Close)
 	return c
@@ -296,7 +296,7 @@ func TestNoHub(t *testing.T) {
 	if got, err := s.fetch(t.Context(), c); err != nil || !maps.EqualFunc(got, s.files, bytes.Equal) {
 		t.Errorf("the Hub is back: %v", err)
 	}
-	lost := hub.New(hub.Settings{Endpoint: "http://hub.invalid", MetaTimeout: time.Second}, hub.Options{Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
+	lost := hub.New(hub.Settings{Endpoint: "http://hub.invalid", MetaTimeout: time.Second}, hub.Options{Sleep: func(ctx context.Context, _ time.Duration) error { return context.Cause(ctx) }})
 	defer lost.Close()
 	_, err = lost.Info(t.Context(), hub.Repo{Kind: "models", ID: "org/name"}, "")
 	if s.clear(t, err, nil); hub.ClassOf(err) != hub.Network {

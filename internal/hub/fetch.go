@@ -122,6 +122,9 @@ func (dl *download) bring(ctx context.Context, me int, s span) error {
 		if dl.rangesFail(err, &p) && dl.carry(me, true) {
 			return nil // next hands out the rest, without ranges
 		}
+		if dl.yields(me) { // what went wrong here does not count any more
+			return errYield
+		}
 		if err = p.retry(ctx, err); err != nil {
 			return err
 		}
@@ -137,6 +140,12 @@ func (dl *download) rangesFail(err error, p *patience) bool {
 	dl.mu.Lock()
 	defer dl.mu.Unlock()
 	return !dl.noRange
+}
+
+func (dl *download) yields(me int) bool {
+	dl.mu.Lock()
+	defer dl.mu.Unlock()
+	return dl.carrier >= 0 && dl.carrier != me
 }
 
 // stream is one connection: it asks for a span, looks at what is answered and writes it. s gets shorter as bytes come; n is how many were new.

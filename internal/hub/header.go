@@ -19,7 +19,7 @@ func nextLink(values []string) (string, bool) {
 			if !ok {
 				break
 			}
-			params, rest = splitParams(params)
+			params, rest = cutUnquoted(params, ',')
 			if isNext(params) {
 				return strings.TrimSpace(target), true
 			}
@@ -28,8 +28,8 @@ func nextLink(values []string) (string, bool) {
 	return "", false
 }
 
-// splitParams cuts at the first comma that is not in quotes.
-func splitParams(text string) (params, rest string) {
+// cutUnquoted cuts at the first separator that is not in quotes.
+func cutUnquoted(text string, sep byte) (before, after string) {
 	quoted := false
 	for i := 0; i < len(text); i++ {
 		switch {
@@ -37,7 +37,7 @@ func splitParams(text string) (params, rest string) {
 			i++
 		case text[i] == '"':
 			quoted = !quoted
-		case text[i] == ',' && !quoted:
+		case text[i] == sep && !quoted:
 			return text[:i], text[i+1:]
 		}
 	}
@@ -45,12 +45,14 @@ func splitParams(text string) (params, rest string) {
 }
 
 func isNext(params string) bool {
-	for p := range strings.SplitSeq(params, ";") {
-		name, value, _ := strings.Cut(p, "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "rel") {
+	for params != "" {
+		var p string
+		p, params = cutUnquoted(params, ';')
+		name, value, _ := cutTrim(p, "=")
+		if !strings.EqualFold(name, "rel") {
 			continue
 		}
-		for _, word := range strings.Fields(strings.Trim(strings.TrimSpace(value), `"`)) {
+		for _, word := range strings.Fields(strings.Trim(value, `"`)) {
 			if strings.EqualFold(word, "next") {
 				return true
 			}
@@ -101,7 +103,7 @@ func rateLimit(values []string) (seconds int64, ok bool) {
 	for _, v := range values {
 		for v != "" {
 			var params string
-			params, v = splitParams(v)
+			params, v = cutUnquoted(v, ',')
 			left, okR := param(params, "r")
 			t, okT := param(params, "t")
 			if okR && okT && left == 0 {
@@ -112,10 +114,12 @@ func rateLimit(values []string) (seconds int64, ok bool) {
 	return seconds, ok
 }
 
-func param(text, name string) (int64, bool) {
-	for p := range strings.SplitSeq(text, ";") {
-		if key, value, found := strings.Cut(p, "="); found && strings.TrimSpace(key) == name {
-			return decimal(strings.TrimSpace(value))
+func param(params, name string) (int64, bool) {
+	for params != "" {
+		var p string
+		p, params = cutUnquoted(params, ';')
+		if key, value, found := cutTrim(p, "="); found && key == name {
+			return decimal(value)
 		}
 	}
 	return 0, false

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func verify(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const commit = "0123456789abcdef0123456789abcdef01234567"
 
@@ -57,7 +58,9 @@ type testHub struct {
 	sums   map[string]string
 	seen   []*http.Request
 	before func(w http.ResponseWriter, r *http.Request, nth int) bool
-	sent   int64 // bytes of files
+	sent   int64       // bytes of files
+	hold   func()      // called before each write of bytes of files
+	during func(n int) // called with 1 and -1 around each answer with them
 }
 
 func newHub(t testing.TB, files map[string][]byte) *testHub {
@@ -125,6 +128,10 @@ func (h *testHub) serveFile(w http.ResponseWriter, r *http.Request) {
 
 func (h *testHub) content(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("ETag", `"`+h.sums[name][:20]+`"`)
+	if h.during != nil {
+		h.during(1)
+		defer h.during(-1)
+	}
 	http.ServeContent(&counted{w, h}, r, "x.bin", time.Time{}, bytes.NewReader(h.files[name]))
 }
 
@@ -134,6 +141,12 @@ type counted struct {
 }
 
 func (c *counted) Write(p []byte) (int, error) {
+	c.h.mu.Lock()
+	hold := c.h.hold
+	c.h.mu.Unlock()
+	if hold != nil {
+		hold()
+	}
 	n, err := c.ResponseWriter.Write(p)
 	c.h.mu.Lock()
 	c.h.sent += int64(n)
@@ -161,9 +174,18 @@ func (h *testHub) client(t testing.TB, s Settings, o Options) *Client {
 		o.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	}
 	c := New(s, o)
-	c.limits = limits{small: 64 << 10, piece: 32 << 10, pieces: 512, sync: 64 << 10, lag: 128 << 10, tick: 50 * time.Millisecond, worth: 4 << 10}
+	c.limits = testLimits
 	t.Cleanup(c.Close)
 	return c
+}
+
+var testLimits = limits{small: 64 << 10, piece: 32 << 10, pieces: 512, sync: 64 << 10, lag: 128 << 10, tick: 50 * time.Millisecond, worth: 4 << 10}
+
+// total is how many bytes of files were sent.
+func (h *testHub) total() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sent
 }
 
 func (h *testHub) requests(path string) (n int) {
@@ -207,7 +229,7 @@ func TestInfoFilesBytesStart(t *testing.T) {
 	h := newHub(t, map[string][]byte{"config.json": config, "model.safetensors": weights})
 	c := h.client(t, Settings{}, Options{})
 	info, err := c.Info(t.Context(), repo, "main")
-	if want := (Info{ID: "org/name", Commit: commit, Author: "org", Downloads: 7, License: "mit"}); err != nil || info != want {
+	if want := (Info{ID: "org/name", Commit: commit, Author: "org", Downloads: 7, License: "mit"}); err != nil || !reflect.DeepEqual(info, want) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	files, err := c.Files(t.Context(), repo, commit)

@@ -21,6 +21,7 @@ type Info struct {
 	Author            string
 	Downloads         int64
 	License           string
+	Files             []string // paths of all files of Commit; nil when the answer names none
 }
 
 const maxInfo = 16 << 20
@@ -82,6 +83,15 @@ func readInfo(v any) (Info, string) {
 	i.Author, _ = o.String("author")
 	i.Downloads, _ = o.Int("downloads")
 	i.License = license(o)
+	siblings, _ := o.Get("siblings")
+	list, _ := siblings.([]any)
+	for _, e := range list {
+		if file, ok := e.(*jsonx.Object); ok {
+			if name, ok := file.String("rfilename"); ok {
+				i.Files = append(i.Files, name)
+			}
+		}
+	}
 	return i, ""
 }
 

@@ -130,6 +130,10 @@ func networkError(err error) *Error {
 		e.What, e.Err = "the connection ended too early", nil
 	case errors.As(err, &op):
 		e.What, e.Err = op.Op+" "+place(op), op.Err
+		var errno syscall.Errno
+		if errors.As(op.Err, &errno) {
+			e.Err = errno
+		}
 	default:
 		e.What = "the connection failed"
 	}

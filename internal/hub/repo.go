@@ -216,5 +216,7 @@ func clash(a, b string) error {
 		Do: "leave one of them out of the files that the recipe asks for"}
 }
 
-// folded is equal for texts that differ in case or in Unicode's form only.
-func folded(text string) string { return norm.NFC.String(cases.Fold().String(norm.NFD.String(text))) }
+// folded is equal for texts that differ in case or in Unicode's form only. Capitals first: a dotless i has the same as i.
+func folded(text string) string {
+	return norm.NFC.String(cases.Fold().String(strings.ToUpper(norm.NFD.String(text))))
+}

@@ -330,7 +330,7 @@ func (a *audit) judge(ctx context.Context, id step.ID) error {
 	switch {
 	case a.findings[id] != nil: // said already
 	case s.Source != nil:
-		a.judgeSource(id)
+		return a.judgeSource(ctx, id)
 	case s.Class() == step.Sampled:
 		if a.wanted(id) {
 			a.find(id, NotChecked, "it is measured anew each time")
@@ -361,18 +361,21 @@ func (a *audit) wanted(id step.ID) bool {
 }
 
 // judgeSource compares a source with what is remembered of it, when it was read.
-func (a *audit) judgeSource(id step.ID) {
+func (a *audit) judgeSource(ctx context.Context, id step.ID) error {
 	o := a.outcomes[id]
 	switch {
 	case o.State == executor.Failed:
 		a.find(id, Failed, "").fail(o.Err)
-	case o.Tree == (cache.Digest{}):
-		return // nothing that was made again needs it
+	case o.Tree == (cache.Digest{}), a.recalled[id] && o.State != executor.Done:
+		return nil // nothing that was made again needs it
 	case !a.recalled[id]:
 		a.find(id, NotChecked, "nothing is remembered of it")
 	case o.Tree == a.trees[id]:
 		f := a.find(id, Equal, "")
-		f.Seconds, f.Files = o.Seconds, len(listing(a.again, o.Tree))
+		f.Seconds = o.Seconds
+		if f.Files = len(listing(a.again, o.Tree)); f.Files == 0 {
+			return a.judgePinned(ctx, id)
+		}
 	default:
 		f := a.find(id, Differs, "its content is not what was read before, and nothing else shows that")
 		f.Seconds = o.Seconds
@@ -381,6 +384,32 @@ func (a *audit) judgeSource(id step.ID) {
 			f.Differences = []Difference{{File: "(all files)", Where: Remade, Recorded: a.trees[id], Found: o.Tree}}
 		}
 	}
+	return nil
+}
+
+// judgePinned hashes the files of a source that is known by its pin. Reading such a source proves nothing anew where its files are at hand: they are taken for what they were when they arrived.
+func (a *audit) judgePinned(ctx context.Context, id step.ID) error {
+	f, src := a.findings[id], a.Again.Steps[id].Source
+	for _, name := range sortedNames(listing(a.Cache, a.trees[id])) {
+		if ctx.Err() != nil {
+			return executor.ErrInterrupted
+		}
+		want := listing(a.Cache, a.trees[id])[name]
+		f.Files++
+		if d, err := hashFile(filepath.Join(src.Dir(), filepath.FromSlash(name))); err != nil || d != want {
+			f.State, f.Reason = Differs, "its content is not what is pinned"
+			f.Differences = append(f.Differences, Difference{File: name, Where: Remade, Recorded: want, Found: d})
+		}
+	}
+	return nil
+}
+
+func sortedNames(m map[string]cache.Digest) (names []string) {
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
 }
 
 // listing of a source's files by path, from the cache that read it.

@@ -32,6 +32,7 @@ type fake struct {
 	needs  []string
 	class  step.Determinism
 	source string // content; "" for steps
+	pinned bool   // a source whose digest is known without reading, and whose content is at hand
 	says   string // beside its inputs
 	value  bool   // a result and no files
 	loose  bool   // files that lie in the cache only
@@ -65,12 +66,20 @@ type source struct {
 	*fake
 }
 
-func (s source) memo() cache.Digest                                      { return cache.SumBytes([]byte("remembered " + s.name)) }
-func (s source) Known(c *cache.Cache) (cache.Digest, bool)               { return c.Memo(s.memo()) }
+func (s source) memo() cache.Digest { return cache.SumBytes([]byte("remembered " + s.name)) }
+func (s source) Known(c *cache.Cache) (cache.Digest, bool) {
+	if s.pinned {
+		return cache.SumBytes(s.listing()), true
+	}
+	return c.Memo(s.memo())
+}
+func (s source) listing() []byte {
+	return fmt.Appendf(nil, "0644 %d %s text\n", len(s.source), cache.SumBytes([]byte(s.source)))
+}
 func (s source) Dir() string                                             { return filepath.Join(s.w.dir, s.name) }
 func (s source) Size() int64                                             { return 0 }
 func (s source) After() string                                           { return "hashing" }
-func (s source) Ready(*cache.Cache) bool                                 { return true }
+func (s source) Ready(*cache.Cache) bool                                 { return !s.pinned }
 func (s source) Check(context.Context, *cache.Cache, cache.Digest) error { return nil }
 func (s source) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	if s.fail != nil {
@@ -78,13 +87,16 @@ func (s source) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	}
 	s.w.ran = append(s.w.ran, s.name)
 	text := []byte(s.source)
+	if _, err := os.Stat(s.Dir()); err == nil && s.pinned {
+		return cache.SumBytes(s.listing()), nil
+	}
 	if err := os.MkdirAll(s.Dir(), 0o755); err != nil {
 		return cache.Digest{}, err
 	}
 	if err := os.WriteFile(filepath.Join(s.Dir(), "text"), text, 0o644); err != nil {
 		return cache.Digest{}, err
 	}
-	d, err := e.Cache.AddBytes(fmt.Appendf(nil, "0644 %d %s text\n", len(text), cache.SumBytes(text)))
+	d, err := e.Cache.AddBytes(s.listing())
 	e.Cache.SetMemo(s.memo(), d)
 	return d, err
 }
@@ -102,7 +114,6 @@ func (a action) Determinism() step.Determinism {
 	}
 	return a.class
 }
-func (a action) text(dir string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, "text")) }
 func (a action) input(in step.Input) (string, error) {
 	path := in.Files["text"]
 	if in.Dir != "" {
@@ -254,6 +265,17 @@ func TestDiffers(t *testing.T) {
 	w.step("a").fail = nil
 	w.step("src").source = "S" // as a disk would that lost a bit: what is remembered of it stays
 	hold(t, w.says(c, nil), "src: differs again text", "a: unjudged", "loose: unjudged", "b: unjudged", "v: unjudged", "other: unjudged")
+}
+
+// A source that is pinned is taken for what it was when it arrived; here it is hashed.
+func TestPinned(t *testing.T) {
+	w, c := built(t, line()...)
+	w.step("src").pinned = true
+	hold(t, w.says(c, nil), "src: equal", "a: equal", "loose: equal", "b: equal", "v: equal")
+	if err := os.WriteFile(filepath.Join(w.dir, "src", "text"), []byte("S"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	hold(t, w.says(c, nil), "src: differs again text", "a: differs again text", "loose: unjudged", "b: unjudged", "v: unjudged")
 }
 
 // A build folder that somebody wrote into.

@@ -240,11 +240,11 @@ type left struct {
 
 // crash cuts the power after n operations.
 func (j *journal) crash(n int, how loss, rng *rand.Rand) state {
-	type names map[string]*inode
-	durable := map[*inode]names{j.top: {}} // of folders
-	of := func(d *inode) names {
+	type folder map[string]*inode
+	durable := map[*inode]folder{j.top: {}} // of folders
+	of := func(d *inode) folder {
 		if durable[d] == nil {
-			durable[d] = names{}
+			durable[d] = folder{}
 		}
 		return durable[d]
 	}
@@ -295,7 +295,10 @@ func (j *journal) crash(n int, how loss, rng *rand.Rand) state {
 			pending = append(pending, o)
 		}
 	}
-	settle(func(op) bool { return how == loseNothing || how == loseBytes || how == loseSome && rng.IntN(2) == 0 })
+	names, whole := rng.IntN(2) == 0, rng.IntN(2) == 0 // of loseSome: all names are kept; a file is kept as a whole or loses its bytes as a whole
+	settle(func(op) bool {
+		return how == loseNothing || how == loseBytes || how == loseSome && (names || rng.IntN(2) == 0)
+	})
 	made := map[*inode]*left{}
 	var build func(n *inode) *left
 	build = func(n *inode) *left {
@@ -311,7 +314,11 @@ func (j *journal) crash(n int, how loss, rng *rand.Rand) state {
 			}
 			return l
 		}
-		l.data = survive(synced[n], now[n], unsynced[n], how, rng)
+		each := how
+		if how == loseSome && whole {
+			each = []loss{loseNothing, loseBytes}[rng.IntN(2)]
+		}
+		l.data = survive(synced[n], now[n], unsynced[n], each, rng)
 		return l
 	}
 	return state{build(j.top), n, how}

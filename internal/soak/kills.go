@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/fault"
 )
@@ -30,6 +31,9 @@ var trials = []trial{
 	{name: "cache verify", state: "built", args: []string{"cache", "verify"}, then: []string{"build", "r.yaml"}},
 	{name: "cache repair", state: "damaged", args: []string{"cache", "repair"}, then: []string{"build", "r.yaml"}},
 	{name: "accept", state: "validated", args: []string{"accept", "all.yaml"}},
+	{name: "lock", state: "empty", args: []string{"lock", "hub.yaml"}, then: []string{"build", "hub.yaml"}},
+	{name: "fetch", state: "empty", args: []string{"fetch", "hub.yaml"}, then: []string{"build", "hub.yaml"}},
+	{name: "build from the Hub", state: "empty", args: []string{"build", "hub.yaml"}},
 	{name: "build with everything", state: "built", args: []string{"build", "all.yaml"}, slow: true},
 	{name: "init", state: "empty", args: []string{"init", "--model", "MODEL"}},
 }
@@ -182,7 +186,10 @@ func (p proof) traced(sc scene, plan fault.Plan) (r fault.Result, said string, e
 // inScene counts the calls that change the scene's files.
 func inScene(sc scene) func(*fault.Call) bool {
 	return func(c *fault.Call) bool {
-		return fault.Changes(c) && (strings.HasPrefix(c.Path, sc.dir) || strings.HasPrefix(c.To, sc.dir))
+		ours := func(path string) bool {
+			return strings.HasPrefix(path, sc.dir+"/") || strings.HasPrefix(path, sc.cache()+"/")
+		}
+		return fault.Changes(c) && (ours(c.Path) || ours(c.To))
 	}
 }
 
@@ -211,7 +218,40 @@ func (s *soak) kills() (*findings, error) {
 		}
 	}
 	points = spread(points, s.sample, s.seed)
-	return f, s.each(len(points), func(i int, dir string) error { return s.kill(f, points[i], dir) })
+	if err := s.each(len(points), func(i int, dir string) error { return s.kill(f, points[i], dir) }); err != nil || s.sample > 0 {
+		return f, err
+	}
+	return f, s.randomKills(f, proofs, 10_000)
+}
+
+// randomKills kills commands at any time, also between calls, until there are so many or the time is up.
+func (s *soak) randomKills(f *findings, proofs []proof, n int) error {
+	started := time.Now()
+	return s.each(n, func(i int, dir string) error {
+		if s.over(started, 30) {
+			return nil
+		}
+		rng := rand.New(rand.NewPCG(s.seed, uint64(i)))
+		p := proofs[rng.IntN(len(proofs))]
+		sc, err := p.from.copyTo(dir)
+		if err != nil {
+			return err
+		}
+		after := time.Duration(rng.IntN(80_000)) * time.Microsecond
+		killed, said, err := killAfter(sc, p.args, after+1)
+		if err != nil {
+			f.bad("%s, to be killed after %v: %v\n%s", p.name, after, err, said)
+			return nil
+		}
+		f.add("random kills", 1)
+		if killed {
+			f.add("killed", 1)
+		}
+		if problem := p.goesOn(sc); problem != "" {
+			f.bad("%s, killed after %v: %s", p.name, after, problem)
+		}
+		return nil
+	})
 }
 
 // spread takes a sample that is spread over all of them, if one was asked for.

@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/hub/hubtest"
 )
 
 // A part is one kind of fault.
@@ -33,6 +35,11 @@ var parts = []part{
 	{"kills", "kill each command at each call that changes a file, then run it again", (*soak).kills},
 	{"disk", "have the disk fail in every way at every call of each command, then run it again", (*soak).disk},
 	{"power", "cut the power after each call, with each way of losing what was not synced, and read what is left", (*soak).power},
+	{"state", "cut, flip and mangle every state file, and read it", (*soak).state},
+	{"corrupt", "damage a cache, and want verify and repair to find just that", (*soak).corrupt},
+	{"concurrency", "build on one cache with many processes, while it is collected and some are killed", (*soak).concurrency},
+	{"network", "build from a Hub that goes wrong in seeded ways, then from one that does not", (*soak).network},
+	{"fuzz", "give every parser of strangers' bytes inputs that are nearly right", (*soak).fuzz},
 }
 
 // soak is what every part works with.
@@ -45,6 +52,7 @@ type soak struct {
 	sample  int // 0 = everything
 	seed    uint64
 	workers int
+	hub     *hubtest.Hub                     // that scenes fetch from
 	staged  map[string]scene                 // see stages
 	say     func(format string, args ...any) // what a person may want to see while it runs
 }
@@ -52,6 +60,13 @@ type soak struct {
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == storeCommand { // a child of this program
 		if err := store(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == fuzzCommand {
+		if err := fuzzChild(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -102,6 +117,7 @@ func (s *soak) main(work, out string, names []string) (ok bool, err error) {
 	if err := s.prepare(work); err != nil {
 		return false, err
 	}
+	defer s.hub.Close()
 	ok = true
 	for _, p := range picked {
 		started := time.Now()
@@ -159,8 +175,29 @@ func (s *soak) prepare(work string) error {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build ./cmd/mlxbuild: %w\n%s", err, said)
 	}
-	return os.CopyFS(filepath.Join(s.work, "tiny"), os.DirFS(filepath.Join(s.root, "models", "tiny-stories")))
+	tiny := filepath.Join(s.work, "tiny")
+	if err := os.CopyFS(tiny, os.DirFS(filepath.Join(s.root, "models", "tiny-stories"))); err != nil {
+		return err
+	}
+	s.hub, err = startHub(tiny)
+	return err
 }
+
+// startHub starts a Hub that has the model.
+func startHub(dir string) (*hubtest.Hub, error) {
+	h, err := hubtest.Start(hubtest.Options{LFSOver: 200_000})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.Repo("models", "org/tiny").CommitDir("main", dir); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// env says to the program where the Hub is.
+func (s *soak) env() []string { return []string{"HF_ENDPOINT=" + s.hub.Endpoint()} }
 
 // inMemory is a folder on a disk in memory, "" when there is none with room. Nothing here needs a real disk: what a disk may do wrong is done to the calls.
 func inMemory() string {

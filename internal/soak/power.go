@@ -278,11 +278,7 @@ func readAll(c *cache.Cache, dir string) (string, error) {
 		if err != nil {
 			continue
 		}
-		small, err := c.ReadBlob(d, 1<<30)
-		if err == nil && cache.SumBytes(small) != d {
-			return "ReadBlob gives wrong bytes of " + d.Short(), nil
-		}
-		got, size, err := c.Blob(d)
+		got, size, err := c.Blob(d) // before ReadBlob, which takes wrong ones away
 		if errors.Is(err, cache.ErrMissing) {
 			continue
 		}
@@ -295,6 +291,9 @@ func readAll(c *cache.Cache, dir string) (string, error) {
 		}
 		if cache.SumBytes(data) != d || int64(len(data)) != size {
 			return fmt.Sprintf("Blob believes wrong bytes of %s", d.Short()), nil
+		}
+		if small, err := c.ReadBlob(d, 1<<30); err == nil && cache.SumBytes(small) != d {
+			return "ReadBlob gives wrong bytes of " + d.Short(), nil
 		}
 	}
 	problem := ""
@@ -318,7 +317,7 @@ func (s *soak) buildCuts(f *findings) error {
 		return err
 	}
 	j := newJournal(sc.dir)
-	for _, name := range []string{"r.yaml", "r2.yaml", "all.yaml"} {
+	for _, name := range []string{"r.yaml", "r2.yaml", "all.yaml", "hub.yaml"} {
 		n := j.node(false)
 		if n.data, err = os.ReadFile(filepath.Join(sc.dir, name)); err != nil {
 			return err
@@ -340,7 +339,7 @@ func (s *soak) buildCuts(f *findings) error {
 		return err
 	}
 	again := func(dir string) string {
-		sc := scene{s.bin, dir}
+		sc := scene{bin: s.bin, dir: dir, env: s.env()}
 		if _, err := sc.run("build", "r.yaml"); err != nil {
 			return "the next build: " + err.Error()
 		}

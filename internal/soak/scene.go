@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 )
 
@@ -22,16 +23,21 @@ const (
 	recipeAll = "version: 1\nmodels: {m: %q}\nquantizations:\n  bf16: {quantize: false}\n  q4: {bits: 4}\nprompts: {p: [\"Once upon\"]}\n" +
 		"generate: {g: {targets: [m/q4], prompts: p, max_tokens: 2}}\ncorpora: {c: {source: %q, context: 8, chunks: 2}}\n" +
 		"validate: {v: {kind: fidelity, targets: [m/*], corpus: c, expect: [{for: {}, kld_vs_accepted: {max: +10%%}}]}}\nreport: [html]\n"
+	recipeHub = "version: 1\nmodels: {m: {source: \"hf:org/tiny\", revision: main}}\nquantizations: {q4: {bits: 4}}\n"
 )
 
 // scene is a folder in which the program is run: recipes, their build folder, and a cache of its own.
-type scene struct{ bin, dir string }
+type scene struct {
+	bin, dir string
+	shared   string   // the cache, where it is not the scene's own
+	env      []string // where the Hub is
+}
 
 // newScene lays the recipes out in an empty folder.
 func (s *soak) newScene(dir string) (scene, error) {
-	sc := scene{s.bin, dir}
+	sc := scene{bin: s.bin, dir: dir, env: s.env()}
 	model := "path:" + filepath.Join(s.work, "tiny")
-	for name, text := range map[string]string{"r.yaml": fmt.Sprintf(recipeOne, model), "r2.yaml": fmt.Sprintf(recipeTwo, model),
+	for name, text := range map[string]string{"r.yaml": fmt.Sprintf(recipeOne, model), "r2.yaml": fmt.Sprintf(recipeTwo, model), "hub.yaml": recipeHub,
 		"all.yaml": fmt.Sprintf(recipeAll, model, "path:"+filepath.Join(s.work, "tiny", "heldout.txt"))} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return sc, err
@@ -43,13 +49,23 @@ func (s *soak) newScene(dir string) (scene, error) {
 	return sc, nil
 }
 
-func (sc scene) cache() string { return filepath.Join(sc.dir, "cache") }
+func (sc scene) cache() string {
+	if sc.shared != "" {
+		return sc.shared
+	}
+	return filepath.Join(sc.dir, "cache")
+}
 
 // command that runs the program here, with nothing of this machine's settings.
 func (sc scene) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(sc.bin, args...)
+	return sc.commandContext(context.Background(), args...)
+}
+
+func (sc scene) commandContext(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, sc.bin, args...)
 	cmd.Dir = sc.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(sc.dir, "home"), "MLXBUILD_CACHE=" + sc.cache(), "NO_COLOR=1"}
+	cmd.Env = append(cmd.Env, sc.env...)
 	return cmd
 }
 
@@ -67,13 +83,13 @@ func (sc scene) copyTo(dir string) (scene, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return scene{}, err
 	}
-	return scene{sc.bin, dir}, os.CopyFS(dir, os.DirFS(sc.dir))
+	return scene{bin: sc.bin, dir: dir, env: sc.env}, os.CopyFS(dir, os.DirFS(sc.dir))
 }
 
 // outputs are the digests of what was made: every file but those that tell the time. With them goes what a person is told to commit.
 func (sc scene) outputs() (map[string]string, error) {
 	out := map[string]string{}
-	for _, sub := range []string{"build", "out", "mlxbuild.yaml", "mlxbuild.accepted.jsonl"} {
+	for _, sub := range []string{"build", "out", "mlxbuild.yaml", "mlxbuild.accepted.jsonl", lock.Name} {
 		err := filepath.WalkDir(filepath.Join(sc.dir, sub), func(path string, e fs.DirEntry, err error) error {
 			if os.IsNotExist(err) {
 				return nil
@@ -167,7 +183,7 @@ func (sc scene) leftovers() string {
 				return err
 			}
 			name, home := e.Name(), filepath.Dir(rel)
-			made := home == filepath.Join("cache", "tmp") || home == filepath.Join("cache", "locks") || home == filepath.Join("cache", "leases") && !strings.HasPrefix(name, "root-")
+			made := home == filepath.Join("cache", "tmp") || home == filepath.Join("cache", "locks") || home == filepath.Join("cache", "parts") || home == filepath.Join("cache", "leases") && !strings.HasPrefix(name, "root-")
 			if !made && !(strings.HasPrefix(name, ".") && rel != "." && name != ".gitignore") {
 				return nil
 			}

@@ -3,17 +3,20 @@ package main
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
-// The test binary is also the child that store is traced in.
+// The test binary is also the child that store is traced in, and the children that fuzz.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == storeCommand {
+	if len(os.Args) > 2 && (os.Args[1] == storeCommand || os.Args[1] == fuzzCommand) {
 		main()
 		return
 	}
@@ -35,6 +38,7 @@ func gate(t *testing.T) *soak {
 	if err := s.prepare(work); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.hub.Close)
 	return s
 }
 
@@ -112,4 +116,97 @@ func TestPowerFinds(t *testing.T) {
 	if f.counts["wrong"] == 0 {
 		t.Errorf("%s: nothing is wrong though nothing was synced", f)
 	}
+}
+
+// Every state file, cut at every length and with every bit flipped: it is read as what it was, refused with what to do, or made again.
+func TestState(t *testing.T) {
+	s := gate(t)
+	s.sample = 5000
+	f, err := s.state()
+	found(t, f, err)
+}
+
+// A thousand corruptions are found, each of them, and repair takes out nothing else.
+func TestCorrupt(t *testing.T) {
+	s := gate(t)
+	s.sample = 1000
+	f, err := s.corrupt()
+	found(t, f, err)
+	if err == nil && f.counts["found"] != f.counts["corruptions"] || f.counts["corruptions"] < 1000 {
+		t.Error(f)
+	}
+}
+
+// Eight processes on one cache, two in each folder, with collections, kills and locks that keep nobody out: every build is right, and nothing is lost.
+func TestConcurrency(t *testing.T) {
+	s := gate(t)
+	s.sample = 8
+	f, err := s.concurrency()
+	found(t, f, err)
+}
+
+// Every parser stands some seconds of inputs that are nearly right.
+func TestFuzz(t *testing.T) {
+	s := gate(t)
+	s.minutes = 0.25
+	f, err := s.fuzz()
+	found(t, f, err)
+	if err == nil && f.counts["runs"] < 10_000 {
+		t.Error(f)
+	}
+}
+
+// The driver sees what it is there to see.
+func TestFuzzFinds(t *testing.T) {
+	for want, parse := range map[string]func([]byte) string{
+		"panic: boom": func(b []byte) string {
+			if len(b) == 3 {
+				panic("boom")
+			}
+			return ""
+		},
+		"wrong": func(b []byte) string {
+			if len(b) > 5 {
+				return "wrong"
+			}
+			return ""
+		},
+		"it takes 1": func(b []byte) string {
+			if len(b) == 3 {
+				time.Sleep(1100 * time.Millisecond)
+			}
+			return ""
+		},
+		"MB of memory": func(b []byte) string {
+			if len(b) == 3 {
+				held := make([][]byte, 0, 100)
+				for range 100 {
+					held = append(held, make([]byte, 1<<20))
+				}
+				time.Sleep(time.Millisecond)
+				return strings.Repeat("x", len(held)-100)
+			}
+			return ""
+		},
+	} {
+		f, err := newFuzzer(target{name: "t", seeds: texts("abcd", "[1]"), open: pure(parse)}, "", t.TempDir(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newMutator(rand.New(rand.NewPCG(0, 0)), f.seeds)
+		for i := 0; i < 20 && f.report.Wrong == nil; i++ {
+			f.batch(m)
+		}
+		if !strings.Contains(strings.Join(f.report.Wrong, "\n"), want) {
+			t.Errorf("%s is not found: %q", want, f.report.Wrong)
+		}
+	}
+}
+
+// A Hub that goes wrong in seeded ways: right bytes or a clear error, in time, and the same command goes through when the Hub is well again.
+func TestNetwork(t *testing.T) {
+	s := gate(t)
+	s.sample = 12
+	f, err := s.network()
+	found(t, f, err)
 }

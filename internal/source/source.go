@@ -95,9 +95,9 @@ func missingHint(dir string) string {
 		return "did you mean " + other + "?"
 	}
 	if base := filepath.Base(dir); base == "SmolLM2-135M-Instruct" {
-		return "scripts/smollm2.sh makes it; or download it: hf download HuggingFaceTB/SmolLM2-135M-Instruct --local-dir " + dir
+		return "write source: hf:HuggingFaceTB/SmolLM2-135M-Instruct to take it from the Hub, or make it with scripts/smollm2.sh"
 	}
-	return "download the model into it: hf download ORG/NAME --local-dir " + dir
+	return "write source: hf:ORG/NAME to take a model from the Hub, or download it: hf download ORG/NAME --local-dir " + dir
 }
 
 // nearFolder finds a model folder beside dir whose name differs in a few neighbouring letters, or only in case.

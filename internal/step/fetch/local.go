@@ -60,7 +60,7 @@ func (l local) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	}
 	after, _, err := fingerprint(l.dir)
 	if err != nil || after != print {
-		return tree, errors.New(l.dir + " changed while it was read; run again when it is complete")
+		return tree, &source.Error{What: l.dir + " changed while it was read", Do: "run again when it is complete"}
 	}
 	if started.Sub(newest) > racy {
 		e.Cache.SetMemo(print, tree)

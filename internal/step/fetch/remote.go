@@ -24,6 +24,9 @@ type remote struct {
 	hub   *Hub
 	model spec.Model
 
+	measure sync.Once
+	size    int64 // bytes that were missing when that was first asked for
+
 	mu  sync.Mutex
 	dir string // where Read has put it
 }
@@ -57,12 +60,14 @@ func (r *remote) Dir() string {
 	return r.dir
 }
 
-// Size is what would have to be fetched.
-func (r *remote) Size() (n int64) {
-	for _, f := range r.missing() {
-		n += f.Size
-	}
-	return n
+// Size is what would have to be fetched. It stays while the files arrive: progress is told against it.
+func (r *remote) Size() int64 {
+	r.measure.Do(func() {
+		for _, f := range r.missing() {
+			r.size += f.Size
+		}
+	})
+	return r.size
 }
 
 // After is empty when everything is at hand.
@@ -101,14 +106,8 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 		e.Hold(f.SHA256)
 	}
 	missing := r.missing()
-	var bytes int64
-	for _, f := range missing {
-		bytes += f.Size
-	}
-	if bytes > 0 {
-		if err := c.Reserve(bytes); err != nil {
-			return cache.Digest{}, err
-		}
+	if err := r.reserve(missing); err != nil {
+		return cache.Digest{}, err
 	}
 	started := time.Now()
 	if err := r.fetch(ctx, e, missing); err != nil {
@@ -130,6 +129,20 @@ func (r *remote) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	return tree, nil
 }
 
+// reserve room for what will be fetched. What Hugging Face's cache has is used there, if it is right.
+func (r *remote) reserve(files []spec.PinnedFile) error {
+	var bytes int64
+	for _, f := range files {
+		if _, there := r.hub.cached(r.model, f); !there {
+			bytes += f.Size
+		}
+	}
+	if bytes == 0 {
+		return nil
+	}
+	return r.hub.Cache.Reserve(bytes)
+}
+
 // fetch files, several at a time; the first error ends all.
 func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile) error {
 	if len(files) == 0 {
@@ -143,6 +156,8 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	var once sync.Once
+	waiting := func(holder string) { once.Do(func() { e.Message("waiting for " + holder + ", which fetches the same") }) }
 	room := make(chan struct{}, filesAtATime)
 	for _, f := range files {
 		wg.Add(1)
@@ -154,7 +169,7 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 			case <-ctx.Done():
 				return
 			}
-			if err := r.file(ctx, e, stage, f); err != nil {
+			if err := r.file(ctx, e, stage, f, waiting); err != nil {
 				cancel(err)
 			}
 		}()
@@ -164,17 +179,18 @@ func (r *remote) fetch(ctx context.Context, e *step.Env, files []spec.PinnedFile
 }
 
 // file brings one file into the cache, or finds it in Hugging Face's.
-func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f spec.PinnedFile) error {
+func (r *remote) file(ctx context.Context, e *step.Env, stage *cache.Stage, f spec.PinnedFile, waiting func(holder string)) error {
 	h, c := r.hub, r.hub.Cache
-	release, err := c.Lock(ctx, cache.SumBytes(append([]byte("fetch\n"), f.SHA256[:]...)), func(holder string) {
-		e.Message("waiting for " + holder + ", which fetches " + f.Path)
-	})
+	release, err := c.Lock(ctx, cache.SumBytes(append([]byte("fetch\n"), f.SHA256[:]...)), waiting)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if _, ok := h.locate(r.model, f); ok || h.adopt(r.model, f) { // another run has fetched it, or another program
-		e.Progress(f.Size)
+	if _, ok := h.locate(r.model, f); ok { // another run has fetched it
+		return nil
+	}
+	if h.adopt(r.model, f) {
+		e.Message(f.Path + " is in Hugging Face's cache")
 		return nil
 	}
 	client, err := h.client()

@@ -39,6 +39,9 @@ func (h *Hub) Resolve(ctx context.Context, m spec.Model) (*spec.Pin, hub.Info, e
 		return nil, info, err
 	}
 	files, err := client.Files(ctx, repo, info.Commit)
+	if err == nil {
+		err = complete(repo, info, files)
+	}
 	if err != nil {
 		return nil, info, err
 	}
@@ -71,6 +74,20 @@ func usable(repo hub.Repo, info hub.Info) error {
 		return &Refused{fmt.Sprintf("the Hub has disabled %s", repo), "its page on the Hub says why"}
 	case !commitForm.MatchString(info.Commit):
 		return &Refused{fmt.Sprintf("the Hub names no commit of %s", repo), "an empty repository has none"}
+	}
+	return nil
+}
+
+// complete holds a listing, which comes in pages that headers lead to, against the names that come with the commit: where a proxy takes the headers away, the list is short and looks whole.
+func complete(repo hub.Repo, info hub.Info, files []hub.File) error {
+	listed := map[string]bool{}
+	for _, f := range files {
+		listed[f.Path] = true
+	}
+	for _, name := range info.Files {
+		if !listed[name] && wanted(name) {
+			return &Refused{fmt.Sprintf("the Hub's listing of %s lacks %s", repo, name), "if HF_ENDPOINT or a proxy is set, it may take Link headers away; otherwise try again"}
+		}
 	}
 	return nil
 }
@@ -176,7 +193,7 @@ func (r *resolver) small(ctx context.Context, f hub.File) ([]byte, error) {
 		}
 	}
 	if f.Size > maxSmall {
-		return nil, &Refused{fmt.Sprintf("%s of %s has %d bytes, too many for such a file", f.Path, r.repo, f.Size), ""}
+		return nil, &Refused{fmt.Sprintf("%s of %s has %d bytes, too many for such a file", f.Path, r.repo, f.Size), "if its page on the Hub shows another size, try again; else choose another revision of the model"}
 	}
 	data, err := r.client.Bytes(ctx, r.repo, r.commit, f, maxSmall)
 	if err != nil {
@@ -233,7 +250,7 @@ func (r *resolver) file(ctx context.Context, f hub.File) (p spec.PinnedFile, mod
 	if f.SHA256 != "" {
 		d, err := cache.ParseDigest(f.SHA256)
 		if err != nil {
-			return p, "", &Refused{fmt.Sprintf("the Hub's listing of %s has no digest for %s: %v", r.repo, f.Path, err), ""}
+			return p, "", &Refused{fmt.Sprintf("the Hub's listing of %s has no digest for %s: %v", r.repo, f.Path, err), "if HF_ENDPOINT is set, it may be no whole Hub; otherwise try again"}
 		}
 		p.SHA256 = d
 	}
