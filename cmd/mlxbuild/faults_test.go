@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,5 +185,162 @@ func TestFullDisk(t *testing.T) {
 			mustRun(t, mlxbuild("build", "r.yaml"))
 			right(t, dir)
 		})
+	}
+}
+
+// begun starts a build with nothing made and waits until it has a stage, so that what happens to it then happens in the middle.
+func begun(t *testing.T, cmd *exec.Cmd, cacheDir string) *strings.Builder {
+	t.Helper()
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2000 {
+		if stages, _ := filepath.Glob(filepath.Join(cacheDir, "tmp", "*", "*")); len(stages) > 0 {
+			return &said
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("it never began:\n%s", said.String())
+	return nil
+}
+
+// What a CI runner sends to a job that is cancelled is taken like Ctrl-C: what was finished is kept, the exit code says so, nothing is left.
+func TestTerminated(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		if runtime.GOOS == "windows" {
+			oracle.Missing(t, "Windows has no signals to send")
+		}
+		cacheDir := filepath.Join(t.TempDir(), "cache")
+		dir, mlxbuild := program(t, cacheDir)
+		interrupted := false
+		for range 20 { // a build this small may be through before the signal comes
+			if err := os.RemoveAll(cacheDir); err != nil {
+				t.Fatal(err)
+			}
+			cmd := mlxbuild("build", "r.yaml")
+			said := begun(t, cmd, cacheDir)
+			if err := cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			err := cmd.Wait()
+			if err == nil {
+				continue
+			}
+			interrupted = true
+			if cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "interrupted") {
+				t.Errorf("%v: %v\n%s", signal, err, said.String())
+			}
+			if left, _ := filepath.Glob(filepath.Join(cacheDir, "tmp", "*")); left != nil {
+				t.Errorf("%v left %v", signal, left)
+			}
+		}
+		if !interrupted {
+			t.Errorf("%v never came in time", signal)
+		}
+		mustRun(t, mlxbuild("build", "r.yaml"))
+		right(t, dir)
+	}
+}
+
+// A second Ctrl-C ends the program at once, and what is on the disk is right even so.
+func TestInterruptedTwice(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		oracle.Missing(t, "Windows has no signals to send")
+	}
+	cacheDir := filepath.Join(t.TempDir(), "cache")
+	dir, mlxbuild := program(t, cacheDir)
+	for i := range 10 {
+		if err := os.RemoveAll(cacheDir); err != nil {
+			t.Fatal(err)
+		}
+		cmd := mlxbuild("build", "r.yaml")
+		begun(t, cmd, cacheDir)
+		for range 2 {
+			_ = cmd.Process.Signal(os.Interrupt) // it may be through by now
+			time.Sleep(time.Duration(i) * 200 * time.Microsecond)
+		}
+		_ = cmd.Wait()
+		mustRun(t, mlxbuild("build", "r.yaml"))
+		right(t, dir)
+		mustRun(t, mlxbuild("cache", "verify"))
+	}
+}
+
+// A clock that was wrong by days when files were written: nothing is wrong, nothing is lost that is needed, and the build ends up with nothing to do.
+func TestWrongClock(t *testing.T) {
+	cacheDir := filepath.Join(t.TempDir(), "cache")
+	dir, mlxbuild := program(t, cacheDir)
+	mustRun(t, mlxbuild("build", "r.yaml"))
+	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour, 10 * 365 * 24 * time.Hour, -50 * 365 * 24 * time.Hour} {
+		for _, root := range []string{cacheDir, filepath.Join(dir, "build"), filepath.Join(dir, "m")} {
+			err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				return os.Chtimes(path, time.Now().Add(by), time.Now().Add(by))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustRun(t, mlxbuild("cache", "gc", "--max-size", "1kB"))
+		mustRun(t, mlxbuild("build", "r.yaml"))
+		right(t, dir)
+		mustRun(t, mlxbuild("cache", "verify"))
+		time.Sleep(30 * time.Millisecond) // older than a file system's tick
+		mustRun(t, mlxbuild("build", "r.yaml"))
+		if by < 0 { // files of the future are not remembered by their metadata: they are hashed each time, and still nothing is made
+			mustRun(t, mlxbuild("plan", "--check", "r.yaml"))
+		}
+	}
+}
+
+// Whatever the umask, a build works, and nobody but its owner may write what it made.
+func TestUmask(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		oracle.Missing(t, "Windows has no umask")
+	}
+	for _, mask := range []string{"000", "077", "002"} {
+		cacheDir := filepath.Join(t.TempDir(), "cache")
+		dir, mlxbuild := program(t, cacheDir)
+		cmd := mlxbuild("build", "r.yaml")
+		cmd.Args = append([]string{"sh", "-c", "umask " + mask + `; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		mustRun(t, cmd)
+		right(t, dir)
+		for _, root := range []string{cacheDir, filepath.Join(dir, "build")} {
+			err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				info, err := e.Info()
+				if err == nil && info.Mode().Perm()&0o022 != 0 {
+					t.Errorf("umask %s: %s has mode %v", mask, path, info.Mode())
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Names that a case-insensitive disk takes for one are refused before they overwrite each other.
+func TestNamesThatDifferInCase(t *testing.T) {
+	dir, mlxbuild := program(t, filepath.Join(t.TempDir(), "cache"))
+	for _, recipe := range []string{
+		"version: 1\nmodels: {m: \"path:m\"}\nquantizations: {q4: {bits: 4}, Q4: {bits: 8}}\n",
+		"version: 1\nmodels: {m: \"path:m\", M: \"path:m\"}\nquantizations: {q4: {bits: 4}}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "r.yaml"), []byte(recipe), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := mlxbuild("build", "r.yaml").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "hint:") {
+			t.Errorf("%v\n%s\n%s", err, recipe, out)
+		}
 	}
 }

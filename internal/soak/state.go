@@ -163,6 +163,14 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 	if err != nil || len(roots) != 1 {
 		return nil, fmt.Errorf("%d root files: %v", len(roots), err)
 	}
+	stages, err := s.stages()
+	if err != nil {
+		return nil, err
+	}
+	provenance, err := os.ReadFile(executor.ProvenanceFile(filepath.Join(stages["built"].dir, "build", "m", "q4")))
+	if err != nil {
+		return nil, err
+	}
 	files := []stateFile{
 		{name: "record", path: filepath.Join(cacheDir, "records", key[:2], key)},
 		{name: "memo", path: filepath.Join(cacheDir, "stat")},
@@ -170,7 +178,7 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 		{name: "lease", path: filepath.Join(cacheDir, "leases", "1-2"), whole: []byte(strings.Repeat(key+"\n", 3)), slow: true},
 		{name: "version", path: filepath.Join(cacheDir, "VERSION")},
 		{name: "blob", path: filepath.Join(cacheDir, "blobs", rec.Outputs[0].Digest.String()[:2], rec.Outputs[0].Digest.String())},
-		{name: "provenance", path: executor.ProvenanceFile(filepath.Join(dir, "q4")), whole: []byte(`{"format":1,"target":"m/q4","recipe":"r.yaml","key":"` + key + `","tree":"` + key + `","placed":"2026-01-02T03:04:05Z","host":"h","mlxbuild":"1"}` + "\n")},
+		{name: "provenance", path: executor.ProvenanceFile(filepath.Join(dir, "q4")), whole: provenance},
 		{name: "accepted", path: filepath.Join(dir, judge.AcceptedName), whole: []byte(`{"target":"m/q4","validation":"v","metric":"kld_mean","value":0.0123,"machine":"any","tokens":"` + key + `","runtime":"builtin","compute":"float32"}` + "\n")},
 		{name: "lock", path: filepath.Join(dir, lock.Name), whole: exampleLock()},
 		{name: "results", path: filepath.Join(dir, "results.jsonl"), whole: []byte(`{"schema":1,"kind":"generate","name":"g","target":"m/q4","key":"` + key + `","seconds":0.5,"machine":"linux/amd64","value":{"a":[1,2]}}` + "\n")},
@@ -212,8 +220,9 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 			return ""
 		},
 		"provenance": func(whole, data []byte) string {
-			if p := executor.ReadProvenance(filepath.Join(dir, "q4")); p != nil && p.Format != 1 {
-				return "another format is read as this one"
+			p := executor.ReadProvenance(filepath.Join(dir, "q4"))
+			if p == nil && bytes.Equal(data, whole) {
+				return "it is not read"
 			}
 			return ""
 		},

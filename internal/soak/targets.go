@@ -298,10 +298,11 @@ func recipeSeeds(root string) ([][]byte, error) {
 
 func provenanceSeeds(root string) ([][]byte, error) {
 	out, err := texts(`{"format":1,"target":"m/q4","recipe":"r.yaml","key":"` + strings.Repeat("ab", 32) + `","tree":"` + strings.Repeat("cd", 32) + `","origin":{"a":"b"},"placed":"2026-01-02T03:04:05Z","host":"h","mlxbuild":"1"}`)(root)
-	if more, e := globbed(20_000, "cmd/mlxbuild/testdata/age/*provenance*.json")(root); e == nil { // as versions of this program wrote them
-		out = append(out, more...)
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	written, err := globbed(20_000, "cmd/mlxbuild/testdata/versions/provenance*.json")(root) // as versions of this program wrote them
+	return append(out, written...), err
 }
 
 func recordSeeds(string) ([][]byte, error) {

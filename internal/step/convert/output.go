@@ -2,6 +2,7 @@ package convert
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -65,6 +66,10 @@ func (o *output) write(b []byte, at int64) error {
 		return o.err
 	}
 	if _, err := o.file.WriteAt(b, at); err != nil {
+		if errors.Is(err, os.ErrClosed) { // by the hasher, which knows what is wrong
+			<-o.done
+			err = errors.Join(o.hashErr, err)
+		}
 		return err
 	}
 	o.wrote(at, at+int64(len(b)))
