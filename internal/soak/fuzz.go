@@ -185,12 +185,18 @@ func (f *fuzzer) batch(m *mutator) {
 	}
 	for i := range int64(batch) { // one by one, to see which it was
 		data := f.input(m, first+i)
-		started := time.Now()
-		peak := f.peak(data)
-		if took := time.Since(started); took > maxRun {
+		took := time.Duration(1 << 62)
+		for range 3 { // the machine may be busy with something else
+			started := time.Now()
+			f.safely(data)
+			if took = min(took, time.Since(started)); took < maxRun {
+				break
+			}
+		}
+		if took > maxRun {
 			f.note(fmt.Sprintf("it takes %.1f s", took.Seconds()), data)
 		}
-		if peak > maxMemory+4*uint64(len(data)) {
+		if peak := f.peak(data); peak > maxMemory+4*uint64(len(data)) {
 			f.note(fmt.Sprintf("it takes %d MB of memory for %d bytes", peak>>20, len(data)), data)
 		}
 		f.runs.Store(first + batch) // not hanging
