@@ -49,7 +49,13 @@ func (p *patience) retry(ctx context.Context, err error) error {
 		pause = e.wait
 		p.c.options.Note(fmt.Sprintf("the Hub asks for %s of patience (%s)", e.wait.Round(time.Second), e.Class))
 	}
-	return p.c.options.Sleep(ctx, pause)
+	if err := p.c.options.Sleep(ctx, pause); err != nil {
+		if ctx.Err() != nil {
+			return ended(ctx) // with our reason, whatever a test's clock says
+		}
+		return err
+	}
+	return nil
 }
 
 // progress: what came since the last failure is worth a new count.
