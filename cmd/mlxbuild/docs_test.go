@@ -64,6 +64,7 @@ func newDocument(t *testing.T) *document {
 			t.Fatal(err)
 		}
 	}
+	d.hub.Repo("models", "acme/gated").Commit("main", map[string][]byte{"generation_config.json": []byte(`{"eos_token_id": 2}`)}) // what is the same elsewhere would not be asked for
 	d.hub.Repo("models", "acme/gated").Gate("auto")
 	text, err := os.ReadFile(filepath.Join(tiny, "heldout.txt"))
 	if err != nil {

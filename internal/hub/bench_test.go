@@ -8,9 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
-// A large file from a server of this machine, with real limits. hash-ms is what the hash takes after the last byte was written: what proving the content adds to a download.
+// A large file from a server of this machine, with real limits, as fast as it goes and at the speed of a good network, with its content proved and not.
 func BenchmarkDownload(b *testing.B) {
 	data := content(256 << 20)
 	h := newHub(b, map[string][]byte{"model.safetensors": data})
@@ -23,7 +24,8 @@ func BenchmarkDownload(b *testing.B) {
 		name        string
 		unproved    bool
 		connections int
-	}{{"proved", false, 8}, {"unproved", true, 8}, {"proved-1", false, 1}, {"unproved-1", true, 1}} {
+		pace        int64 // bytes a second of the whole server; 0: as fast as it can
+	}{{"proved", false, 8, 0}, {"unproved", true, 8, 0}, {"proved-1", false, 1, 0}, {"unproved-1", true, 1, 0}, {"proved-200MB", false, 8, 200e6}, {"unproved-200MB", true, 8, 200e6}} {
 		b.Run(mode.name, func(b *testing.B) {
 			c := h.client(b, Settings{}, Options{Connections: mode.connections})
 			c.limits = defaultLimits
@@ -35,6 +37,7 @@ func BenchmarkDownload(b *testing.B) {
 			}
 			b.SetBytes(f.Size)
 			for b.Loop() {
+				h.pace(mode.pace)
 				d := newPlace(b)
 				if _, err := c.Download(b.Context(), repo, commit, f, d); err != nil {
 					b.Fatal(err)
@@ -47,6 +50,21 @@ func BenchmarkDownload(b *testing.B) {
 			}
 		})
 	}
+}
+
+// pace holds the server to a speed from now on.
+func (h *testHub) pace(speed int64) {
+	if speed == 0 {
+		h.setHold(nil)
+		return
+	}
+	start, from := time.Now(), h.total()
+	h.setHold(func() {
+		due := time.Duration(float64(h.total()-from) / float64(speed) * float64(time.Second))
+		if ahead := due - time.Since(start); ahead > time.Millisecond {
+			time.Sleep(ahead)
+		}
+	})
 }
 
 // The hash alone, of the same bytes in a file, as sha256sum does it.

@@ -10,6 +10,9 @@ import (
 
 // Get brings a file of at most max bytes from an address outside the Hub, without any token, and proves it by its SHA-256.
 func (c *Client) Get(ctx context.Context, address string, sum [32]byte, max int64) ([]byte, error) {
+	if c.broken != nil {
+		return nil, c.broken
+	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, &Error{Class: Name, What: clean(address) + " is not an https address", Do: "write it like https://host/path"}

@@ -281,3 +281,22 @@ func TestDownload(t *testing.T) {
 		}
 	}
 }
+
+// A listing or an info that cannot be right, once, is asked for again: a proxy may have had a bad moment. Nothing of it stays.
+func TestJSONOnceWrong(t *testing.T) {
+	h := newHub(t, map[string][]byte{"a": nil, "b": nil})
+	h.before = func(w http.ResponseWriter, _ *http.Request, nth int) bool {
+		if nth == 0 {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `[{"type":"file","path":"a","size":0,"oid":%q},{"type":"file","path":"b"}]`, gitSHA1(nil))
+		}
+		return nth == 0
+	}
+	c := h.client(t, Settings{}, Options{})
+	if _, err := c.Info(t.Context(), repo, "main"); err != nil {
+		t.Error(err)
+	}
+	if files, err := c.Files(t.Context(), repo, commit); err != nil || len(files) != 2 {
+		t.Errorf("%v, %v", files, err)
+	}
+}

@@ -43,13 +43,13 @@ func (c *Client) Info(ctx context.Context, r Repo, revision string) (Info, error
 		return Info{}, err
 	}
 	about := subject{repo: r, revision: revision}
-	a, v, err := c.json(ctx, u, about, maxInfo)
+	var info Info
+	_, err = c.json(ctx, u, about, maxInfo, func(v any) (why string) {
+		info, why = readInfo(v)
+		return why
+	})
 	if err != nil {
 		return Info{}, err
-	}
-	info, why := readInfo(v)
-	if why != "" {
-		return Info{}, odd(a, about, "%s", why)
 	}
 	return info, nil
 }
@@ -125,8 +125,8 @@ func texts(v any) []string {
 	return out
 }
 
-// json asks for a document. The answer that comes with it is closed: its headers are what is of use.
-func (c *Client) json(ctx context.Context, u *url.URL, about subject, max int64) (a *answer, v any, err error) {
+// json asks for a document; read takes it, or says why it cannot be right: then it is asked for once more. The answer that is returned is closed: its headers are what is of use.
+func (c *Client) json(ctx context.Context, u *url.URL, about subject, max int64, read func(v any) (why string)) (a *answer, err error) {
 	err = c.try(ctx, func() error {
 		a, err = c.send(ctx, request{url: u, about: about, json: true, quiet: c.settings.MetaTimeout})
 		if err != nil {
@@ -143,12 +143,16 @@ func (c *Client) json(ctx context.Context, u *url.URL, about subject, max int64)
 		if err != nil {
 			return err
 		}
-		if v, err = jsonx.Parse(data); err != nil {
+		v, err := jsonx.Parse(data)
+		if err != nil {
 			return odd(a, about, "it is no JSON: %v", err)
+		}
+		if why := read(v); why != "" {
+			return odd(a, about, "%s", why)
 		}
 		return nil
 	})
-	return a, v, err
+	return a, err
 }
 
 // isJSON accepts what does not say what it is.

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -402,5 +405,33 @@ func TestChangedBetween(t *testing.T) {
 	mustHave(t, d, sum, data)
 	if taken >= 0 {
 		t.Error("what was left was not given up")
+	}
+}
+
+// Connections are used again: the pieces of a file need no more of them than there are at a time.
+func TestConnectionsUsedAgain(t *testing.T) {
+	data := content(1_000_000)
+	h := newHub(t, map[string][]byte{"model.safetensors": data})
+	var fresh atomic.Int64
+	cdn := httptest.NewUnstartedServer(http.HandlerFunc(h.serveFile))
+	cdn.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			fresh.Add(1)
+		}
+	}
+	cdn.Start()
+	defer cdn.Close()
+	h.cdn.Close()
+	h.cdn = cdn
+	c := h.client(t, Settings{}, Options{Connections: 3})
+	d := newPlace(t)
+	sum, err := c.Download(t.Context(), repo, commit, lfsFile("model.safetensors", data), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, d, sum, data)
+	c.Close()
+	if n, pieces := fresh.Load(), h.requests("/blob/"); n > 3 || pieces < 30 {
+		t.Errorf("%d connections for %d pieces", n, pieces)
 	}
 }

@@ -52,7 +52,13 @@ func (p *patience) retry(ctx context.Context, err error) error {
 	if p.failed == 2 && e.wait == 0 { // once may be chance; a person who waits should know for what
 		p.c.options.Note(e.What + "; trying again")
 	}
-	return p.c.options.Sleep(ctx, pause)
+	if err := p.c.options.Sleep(ctx, pause); err != nil {
+		if ctx.Err() != nil {
+			return ended(ctx) // with our reason, whatever a test's clock says
+		}
+		return err
+	}
+	return nil
 }
 
 // progress: what came since the last failure is worth a new count.

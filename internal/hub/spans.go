@@ -1,6 +1,9 @@
 package hub
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // span is the bytes from one offset up to, and without, another.
 type span struct{ from, to int64 }
@@ -16,7 +19,7 @@ func (s spans) add(x span) (spans, int64) {
 		return s, 0
 	}
 	before := s.total()
-	i, _ := slices.BinarySearchFunc(s, x.from, func(e span, from int64) int { return compare(e.to, from) }) // the first that ends at x.from or later
+	i, _ := slices.BinarySearchFunc(s, x.from, func(e span, from int64) int { return cmp.Compare(e.to, from) }) // the first that ends at x.from or later
 	j := i
 	for j < len(s) && s[j].from <= x.to {
 		x.from, x.to = min(x.from, s[j].from), max(x.to, s[j].to)
@@ -24,16 +27,6 @@ func (s spans) add(x span) (spans, int64) {
 	}
 	s = slices.Replace(s, i, j, x)
 	return s, s.total() - before
-}
-
-func compare(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func (s spans) total() (n int64) {

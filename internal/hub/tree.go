@@ -45,11 +45,10 @@ func checkCommit(commit string) error {
 
 // tree is a listing in the making.
 type tree struct {
-	about   subject
-	pages   map[string]bool
-	paths   map[string]bool // folders too
-	files   []File
-	entries int
+	about subject
+	pages map[string]bool
+	paths map[string]bool // folders too
+	files []File
 }
 
 // page reads one page and returns the address of the next, nil after the last.
@@ -58,11 +57,15 @@ func (c *Client) page(ctx context.Context, t *tree, at *url.URL) (*url.URL, erro
 		return nil, &Error{Class: Protocol, What: fmt.Sprintf("the listing of %s leads in a circle", t.about), Do: endpointHint}
 	}
 	t.pages[at.String()] = true
-	a, v, err := c.json(ctx, at, t.about, maxPage)
+	var entries []entry
+	a, err := c.json(ctx, at, t.about, maxPage, func(v any) (why string) {
+		entries, why = readPage(v)
+		return why
+	})
 	if err != nil {
 		return nil, err
 	}
-	if why := t.read(v); why != "" {
+	if why := t.add(entries); why != "" {
 		return nil, odd(a, t.about, "%s", why)
 	}
 	link, ok := nextLink(a.header.Values("Link"))
@@ -80,38 +83,55 @@ func (c *Client) page(ctx context.Context, t *tree, at *url.URL) (*url.URL, erro
 	return next, nil
 }
 
-// read takes the entries of a page, or says why they cannot be right.
-func (t *tree) read(v any) string {
+// entry of a listing: a file, or a folder, which is a name only.
+type entry struct {
+	path string
+	file *File
+}
+
+// readPage takes the entries of a page, or says why they cannot be right.
+func readPage(v any) (entries []entry, why string) {
 	list, ok := v.([]any)
 	if !ok {
-		return "its listing is no JSON array"
+		return nil, "its listing is no JSON array"
 	}
 	for _, e := range list {
-		if t.entries++; t.entries > maxEntries {
-			return fmt.Sprintf("its listing has more than %d entries", maxEntries)
-		}
 		o, ok := e.(*jsonx.Object)
 		if !ok {
-			return "an entry of its listing is no object"
+			return nil, "an entry of its listing is no object"
 		}
 		path, ok := o.String("path")
 		if !ok || path == "" {
-			return "an entry of its listing has no path"
+			return nil, "an entry of its listing has no path"
 		}
-		if t.paths[path] {
-			return fmt.Sprintf("its listing has %q twice", clean(path))
-		}
-		t.paths[path] = true
 		switch kind, _ := o.String("type"); kind {
 		case "directory", "unknown": // unknown: a git submodule, which has no content here
+			entries = append(entries, entry{path: path})
 		case "file":
 			f, why := readFile(o, path)
 			if why != "" {
-				return why
+				return nil, why
 			}
-			t.files = append(t.files, f)
+			entries = append(entries, entry{path, &f})
 		default:
-			return fmt.Sprintf("%q is of the type %q, which is not known", clean(path), clean(kind))
+			return nil, fmt.Sprintf("%q is of the type %q, which is not known", clean(path), clean(kind))
+		}
+	}
+	return entries, ""
+}
+
+// add takes the entries of a page into the listing, or says why it cannot be right with them.
+func (t *tree) add(entries []entry) (why string) {
+	if len(t.paths)+len(entries) > maxEntries {
+		return fmt.Sprintf("its listing has more than %d entries", maxEntries)
+	}
+	for _, e := range entries {
+		if t.paths[e.path] {
+			return fmt.Sprintf("its listing has %q twice", clean(e.path))
+		}
+		t.paths[e.path] = true
+		if e.file != nil {
+			t.files = append(t.files, *e.file)
 		}
 	}
 	return ""
