@@ -141,6 +141,12 @@ func (l *loader) models(r *Recipe, section *node) {
 			}
 		}
 		if text, ok := src.text(); ok {
+			if name, revision, ok := strings.Cut(text, "@"); ok && strings.HasPrefix(text, "hf:") { // short for revision:
+				if text = name; m.Revision != "" && m.Revision != revision || revision == "" {
+					l.fail(src.pos, "write the revision once, as hf:org/name@main or as revision: \"main\"", "the source names revision %q, and the model %q", revision, m.Revision)
+				}
+				m.Revision = revision
+			}
 			m.Source = l.source(text, src)
 		}
 		if rev := f.value.get("revision"); rev != nil && m.Source.Kind != "hf" && m.Source.Kind != "" {

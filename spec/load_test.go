@@ -330,3 +330,24 @@ func BenchmarkLoad(b *testing.B) {
 		})
 	}
 }
+
+// hf:org/name@revision is short for a revision beside it.
+func TestRevisionInSource(t *testing.T) {
+	for text, want := range map[string]string{
+		`{m: "hf:org/name@refs/pr/1"}`:                    "org/name refs/pr/1",
+		`{m: {source: "hf:org/name@v1", revision: "v1"}}`: "org/name v1",
+		`{m: {source: "hf:org/name"}}`:                    "org/name ",
+		`{m: {source: "hf:org/name@v1", revision: "v2"}}`: `the source names revision "v1", and the model "v2"`,
+		`{m: "hf:org/name@"}`:                             `the source names revision ""`,
+		`{m: "path:models/a@b"}`:                          "models/a@b ",
+	} {
+		r, diags := spec.LoadBytes("r.yaml", ".", []byte("version: 1\nmodels: "+text+"\n"), spec.Options{})
+		got := diags.Error()
+		if r != nil && len(diags) == 0 {
+			got = r.Models[0].Source.Ref + " " + r.Models[0].Revision
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +22,7 @@ func Output(ctx context.Context, dir string, argv []string) (string, error) {
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	out, words := &head{max: maxOutput}, &tail{max: 4 << 10}
+	cmd.Env = withoutTokens(os.Environ())
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = dir, out, words, time.Second
 	ownGroup(cmd)
 	cmd.Cancel = func() error {
@@ -38,6 +41,14 @@ func Output(ctx context.Context, dir string, argv []string) (string, error) {
 		return "", fmt.Errorf("%s: %w%s", argv[0], err, after(strings.TrimSpace(words.String())))
 	}
 	return out.String(), nil
+}
+
+// withoutTokens is an environment without what the Hub knows the user by: what is measured gets folders, and needs none of it.
+func withoutTokens(env []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains([]string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_OIDC_ID_TOKEN"}, name)
+	})
 }
 
 func after(words string) string {

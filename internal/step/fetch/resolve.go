@@ -279,9 +279,9 @@ func (r *resolver) file(ctx context.Context, f hub.File) (p spec.PinnedFile, mod
 		}
 	}
 	if isWeights(f.Path) {
-		r.peek(ctx, f, p)
+		err = r.peek(ctx, f, p)
 	}
-	return p, modelType, nil
+	return p, modelType, err
 }
 
 func typeOf(config []byte) string {
@@ -295,25 +295,39 @@ func typeOf(config []byte) string {
 // firstBytes of a weight file hold the header of most.
 const firstBytes = 256 << 10
 
-// peek keeps a weight file's header for plans. Nothing has proved it yet, and nothing but forecasts is made of it; so what does not come is done without.
-func (r *resolver) peek(ctx context.Context, f hub.File, p spec.PinnedFile) {
-	if r.hub.header(p) != nil || f.Size < 8 {
-		return
+// peek keeps a weight file's header for plans. Nothing has proved it yet, and nothing but forecasts is made of it; so what does not come is done without. But a file that is not as the listing says, in
+// its size for one, is no file to pin.
+func (r *resolver) peek(ctx context.Context, f hub.File, p spec.PinnedFile) error {
+	if f.Size < 8 {
+		return nil
 	}
-	data, err := r.client.Start(ctx, r.repo, r.commit, f, min(firstBytes, f.Size))
+	if _, err := safetensors.ParseHeader(bytes.NewReader(r.hub.header(p)), f.Size); err == nil { // it is known, and of a file of this size
+		return nil
+	}
+	data, err := r.start(ctx, f, min(firstBytes, f.Size))
 	if err != nil || len(data) < 8 {
-		return
+		return err
 	}
 	length := binary.LittleEndian.Uint64(data)
 	if length > safetensors.MaxHeader || int64(length) > f.Size-8 {
-		return
+		return nil
 	}
 	if want := int64(8 + length); int64(len(data)) < want {
-		if data, err = r.client.Start(ctx, r.repo, r.commit, f, want); err != nil || int64(len(data)) < want {
-			return
+		if data, err = r.start(ctx, f, want); err != nil || int64(len(data)) < want {
+			return err
 		}
 	}
 	if _, err := safetensors.ParseHeader(bytes.NewReader(data), f.Size); err == nil {
 		_ = r.hub.keepHeader(p, data[:8+length]) // what cannot be kept is asked for again
 	}
+	return nil
+}
+
+// start brings the first bytes of a file, none where they cannot be had. Its error is a file that is another than the listing says.
+func (r *resolver) start(ctx context.Context, f hub.File, n int64) ([]byte, error) {
+	data, err := r.client.Start(ctx, r.repo, r.commit, f, n)
+	if err != nil && hub.ClassOf(err) != hub.Protocol {
+		return nil, nil
+	}
+	return data, err
 }
