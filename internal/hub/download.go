@@ -16,7 +16,14 @@ type Download struct {
 	Parts    string            // folder of partial files, used by many processes at once
 	Path     string            // where the finished file goes, checked and synced: a new name on the same file system as Parts
 	Progress func(bytes int64) // told of bytes as they come, and once at the start of those that an earlier try left; negative when they are thrown away. One call at a time
-	Tee      io.Writer         // gets the content in order from its first byte, but only while nothing is taken over or thrown away
+	Tee      Tee               // gets the content in order from its first byte, but only while nothing is taken over or thrown away
+}
+
+// Tee gets what arrives before it is proved.
+type Tee interface {
+	io.Writer
+	// Lost says that what was written is thrown away: it is not the file's content, and nothing more will come.
+	Lost()
 }
 
 // limits of downloads; tests make them small.
@@ -62,7 +69,10 @@ func (c *Client) Download(ctx context.Context, r Repo, commit string, f File, d 
 			err = again.end(f)
 			break
 		}
-		d.Tee = nil
+		if d.Tee != nil {
+			d.Tee.Lost()
+			d.Tee = nil
+		}
 		plain = plain || again.plain
 	}
 	if err == nil { // what other tries left of it is of no use any more

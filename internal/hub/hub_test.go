@@ -265,7 +265,7 @@ func TestDownload(t *testing.T) {
 			}
 			d := newPlace(t)
 			var progress int64
-			var tee bytes.Buffer
+			var tee teeBuffer
 			d.Progress, d.Tee = func(n int64) { progress += n }, &tee
 			sum, err := h.client(t, Settings{}, Options{}).Download(t.Context(), repo, commit, f, d)
 			if err != nil {

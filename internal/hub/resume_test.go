@@ -94,7 +94,7 @@ func TestResume(t *testing.T) {
 		t.Fatal("there is a file already")
 	}
 	var first, total int64
-	var tee bytes.Buffer
+	var tee teeBuffer
 	d.Tee = &tee
 	d.Progress = func(n int64) {
 		if first == 0 {

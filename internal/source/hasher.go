@@ -42,6 +42,9 @@ func (h *Hasher) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// Lost says that what was written is not the content of the file, because it was thrown away on the way: there is no listing.
+func (h *Hasher) Lost() { h.lost, h.head, h.header, h.sums = true, nil, nil, nil }
+
 // takeHeader collects the header and returns what stands behind it.
 func (h *Hasher) takeHeader(p []byte) []byte {
 	h.head = append(h.head, p...)

@@ -55,4 +55,13 @@ func TestHasher(t *testing.T) {
 	if !h.lost {
 		t.Error("a header of 2^64 bytes was waited for")
 	}
+	h = NewHasher(int64(len(data)))
+	h.Write(data)
+	if h.Lost(); h.header != nil || len(h.sums) > 0 {
+		t.Error("what was thrown away has a listing")
+	}
+	h.Write(data)
+	if h.header != nil {
+		t.Error("it begins again after what it saw was thrown away")
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path"
@@ -304,7 +303,7 @@ func teeOf(f spec.PinnedFile) tee {
 	return tee{source.NewHasher(f.Size)}
 }
 
-func (t tee) writer() io.Writer {
+func (t tee) writer() hub.Tee {
 	if t.hasher == nil {
 		return nil
 	}
