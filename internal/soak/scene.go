@@ -184,7 +184,8 @@ func (sc scene) leftovers() string {
 			}
 			name, home := e.Name(), filepath.Dir(rel)
 			made := home == filepath.Join("cache", "tmp") || home == filepath.Join("cache", "locks") || home == filepath.Join("cache", "parts") || home == filepath.Join("cache", "leases") && !strings.HasPrefix(name, "root-")
-			if !made && !(strings.HasPrefix(name, ".") && rel != "." && name != ".gitignore") {
+			hidden := strings.HasPrefix(name, ".") && rel != "." && name != ".gitignore" && rel != filepath.Join("home", ".cache") // the user's, with the locks of projects in it
+			if !made && !hidden {
 				return nil
 			}
 			if list {
