@@ -33,7 +33,7 @@ func Load(path string, o Options) (*Recipe, Diags) {
 	l := newLoader(o)
 	data, err := l.readFile(path)
 	if err != nil {
-		return nil, Diags{{Pos: Pos{File: path}, Msg: err.Error()}}
+		return nil, Diags{{Pos: Pos{File: path}, Msg: err.Error(), Hints: []string{"check that the file is there and that its disk and permissions are well"}}}
 	}
 	return l.load(path, filepath.Dir(path), data)
 }

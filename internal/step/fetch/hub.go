@@ -111,7 +111,7 @@ func (h *Hub) view(m spec.Model) (dir string, err error) {
 	return h.layOut("model "+Tree(m.Pin).String(), m, func(f spec.PinnedFile, dst string) error {
 		src, ok := h.locate(m, f)
 		if !ok {
-			return fmt.Errorf("%s of %s has just disappeared from the cache; run again", f.Path, m.Asked())
+			return &cache.Error{What: fmt.Sprintf("%s of %s has just disappeared from the cache", f.Path, m.Asked()), Do: "run again; `mlxbuild cache verify` looks for damage"}
 		}
 		return h.link(src, f, dst)
 	})
@@ -179,7 +179,12 @@ func (h *Hub) layOut(name string, m spec.Model, put func(f spec.PinnedFile, dst 
 	_, _ = h.Cache.AddBytes([]byte(listing(m.Pin))) // so that `plan` and `explain` can name the files that changed; without it they say less
 	base := path.Base(m.Source.Ref)
 	for _, f := range m.Pin.Files {
-		if err := put(f, stage.Path(base+"/"+f.Path)); err != nil {
+		dst := stage.Path(base + "/" + f.Path)
+		err := os.MkdirAll(filepath.Dir(dst), 0o755) // Path does it too, and does not say what hindered it
+		if err == nil {
+			err = put(f, dst)
+		}
+		if err != nil {
 			stage.Remove()
 			return "", err
 		}
