@@ -1,0 +1,21 @@
+package cpu
+
+import "golang.org/x/sys/cpu"
+
+func detect() (found []Level) {
+	x := &cpu.X86
+	if !x.HasAVX2 || !x.HasFMA || !hasF16C() {
+		return nil
+	}
+	found = append(found, AVX2)
+	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL || !x.HasAVX512VBMI || !x.HasAVX512VNNI {
+		return found
+	}
+	return append(found, AVX512)
+}
+
+// hasF16C reports whether the processor widens float16: CPUID leaf 1, ECX bit 29, which x/sys/cpu leaves out.
+func hasF16C() bool { return featureECX1()&(1<<29) != 0 }
+
+//go:noescape
+func featureECX1() uint32
