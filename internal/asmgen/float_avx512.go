@@ -1,0 +1,276 @@
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// floatKernel is a product in float32: a chain of fused multiply-adds for each block of 64 columns or a segment, scaled, and added to the row's sum.
+type floatKernel struct {
+	codes
+	scale
+	shape
+}
+
+// shape is how many panels a kernel multiplies with how many vectors. One vector alone takes four panels, so that there are chains enough to keep the units busy.
+type shape struct{ panels, tile int }
+
+var shapes = []shape{{4, 1}, {1, 4}, {1, 12}}
+
+func floatAVX512() *file {
+	f := newFile("internal/tensor", "float_avx512", "amd64", "")
+	for _, sh := range shapes {
+		for _, s := range scales {
+			f.float(floatKernel{codes{"Nibble", true}, s, sh})
+			f.float(floatKernel{codes{"Byte", true}, s, sh})
+		}
+		f.float(floatKernel{codes{"Mini", false}, scales[0], sh})
+		f.plainFloat(floatKernel{codes{"PairsBF16", false}, scale{}, sh})
+		f.plainFloat(floatKernel{codes{"F16", false}, scale{}, sh})
+		f.plainFloat(floatKernel{codes{"F32", false}, scale{}, sh})
+	}
+	return f
+}
+
+func (k floatKernel) funcName() string {
+	return fmt.Sprintf("mul%s%sFloatBy%dAVX512", k.codes.name, k.scale.name, k.tile)
+}
+
+func (k floatKernel) acc(p, t int) string   { return fmt.Sprintf("Z%d", p*k.tile+t) }
+func (k floatKernel) total(p, t int) string { return fmt.Sprintf("Z%d", 12+p*k.tile+t) }
+
+// panelAt addresses bytes of panel p; R12 is the stride of panels, R13 three times that.
+func (k floatKernel) panelAt(p, offset int, base string) string {
+	return fmt.Sprintf("%d(%s)%s", offset, base, [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[p])
+}
+
+// float is a kernel for codes with scales.
+func (f *file) float(k floatKernel) {
+	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s codes and %s scales with %s of float32: see mulFloats.", panelsText(k.panels), k.codes.name, k.scale.name, vectorsText(k.tile)),
+		"dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int")
+	a.floatArgs(k)
+	a.arg("sums", "R9")
+	a.arg("segments", "CX")
+	a.floatConstants(k)
+	a.zero("sums of rows, a vector each", k.total, k)
+	a.countdown("CX", func() {
+		a.zero("", k.acc, k)
+		head := 32 * k.scale.bytes
+		if !k.biased {
+			head /= 2
+		}
+		a.op("LEAQ %d(SI), R10", head)
+		a.arg("steps", "AX")
+		perStep := map[string]int{"Nibble": 8, "Mini": 8, "Byte": 4}[k.codes.name]
+		a.countdown("AX", func() {
+			for p := range k.panels {
+				a.op("VMOVDQU32 %s, Z%d", k.panelAt(p, 0, "R10"), 24+p)
+			}
+			for i := range perStep {
+				if k.tile == 1 {
+					a.op("VBROADCASTSS %d(R8), Z29", 4*i)
+				}
+				for p := range k.panels {
+					w := "Z28"
+					if k.panels == 1 {
+						w = fmt.Sprintf("Z%d", 25+i%4)
+					}
+					a.code(k, i, fmt.Sprintf("Z%d", 24+p), w)
+					a.fma(k, p, i, w)
+				}
+			}
+			a.op("ADDQ $64, R10")
+			a.op("ADDQ $%d, R8", 4*perStep*k.tile)
+		})
+		for p := range k.panels {
+			a.note("Z24: scales, Z25: biases")
+			a.widen(k.scale, "Z24", k.panelAt(p, 0, "SI"))
+			if k.biased {
+				a.widen(k.scale, "Z25", k.panelAt(p, 16*k.scale.bytes, "SI"))
+				a.op("VBROADCASTSS %s, Z26", a.center(k))
+				a.op("VFMADD231PS Z26, Z24, Z25")
+			}
+			for t := range k.tile {
+				if k.biased {
+					a.op("VFMADD231PS.BCST %d(R9), Z25, %s", 4*t, k.total(p, t))
+				}
+				a.op("VFMADD231PS %s, Z24, %s", k.acc(p, t), k.total(p, t))
+			}
+		}
+		a.op("MOVQ R10, SI")
+		if k.biased {
+			a.op("ADDQ $%d, R9", 4*k.tile)
+		}
+	})
+	a.storeTotals(k)
+}
+
+// plainFloat is a kernel for weights as they are. Steps are of four columns; 16 of them are a block.
+func (f *file) plainFloat(k floatKernel) {
+	typ := map[string]string{"PairsBF16": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
+	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s weights with %s of float32: see mulPlain.", panelsText(k.panels), k.codes.name, vectorsText(k.tile)),
+		"dst *float32, stride int, panel "+typ+", panelStride int, x *float32, steps int")
+	a.floatArgs(k)
+	a.arg("steps", "CX")
+	if k.codes.name == "PairsBF16" {
+		a.op("VPBROADCASTD %s, Z31", a.table32("high16", 0xFFFF0000, 0xFFFF0000))
+	}
+	a.zero("sums of rows, a vector each", k.total, k)
+	block := a.label("block")
+	a.mark(block)
+	a.zero("", k.acc, k)
+	a.note("AX: steps of this block")
+	a.op("MOVQ CX, AX")
+	a.op("CMPQ AX, $16")
+	short := a.label("short")
+	a.op("JLE %s", short)
+	a.op("MOVQ $16, AX")
+	a.mark(short)
+	a.op("SUBQ AX, CX")
+	a.countdown("AX", func() {
+		for i := range 4 {
+			if k.tile == 1 {
+				a.op("VBROADCASTSS %d(R8), Z29", 4*i)
+			}
+			for p := range k.panels {
+				w := fmt.Sprintf("Z%d", 24+(i*k.panels+p)%4)
+				a.weight(k, p, i, w)
+				a.fma(k, p, i, w)
+			}
+		}
+		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "F16": 128, "F32": 256}[k.codes.name])
+		a.op("ADDQ $%d, R8", 16*k.tile)
+	})
+	for p := range k.panels {
+		for t := range k.tile {
+			a.op("VADDPS %s, %s, %s", k.acc(p, t), k.total(p, t), k.total(p, t))
+		}
+	}
+	a.op("TESTQ CX, CX")
+	a.op("JNZ %s", block)
+	a.storeTotals(k)
+}
+
+func panelsText(n int) string {
+	if n == 1 {
+		return "a panel"
+	}
+	return fmt.Sprintf("%d panels", n)
+}
+
+func vectorsText(n int) string {
+	if n == 1 {
+		return "a vector"
+	}
+	return fmt.Sprintf("a tile of %d vectors", n)
+}
+
+func (a *fn) floatArgs(k floatKernel) {
+	a.arg("dst", "DI")
+	a.arg("stride", "DX")
+	a.op("SHLQ $2, DX")
+	a.arg("panel", "SI")
+	if k.panels > 1 {
+		a.arg("panelStride", "R12")
+		a.op("LEAQ (R12)(R12*2), R13")
+	}
+	a.arg("x", "R8")
+}
+
+func (a *fn) zero(note string, reg func(p, t int) string, k floatKernel) {
+	if note != "" {
+		a.note("%s and up: %s", reg(0, 0), note)
+	}
+	for p := range k.panels {
+		for t := range k.tile {
+			a.op("VPXORD %s, %s, %s", reg(p, t), reg(p, t), reg(p, t))
+		}
+	}
+}
+
+// fma adds weights of column i times the activations of every vector.
+func (a *fn) fma(k floatKernel, p, i int, w string) {
+	if k.tile == 1 {
+		a.op("VFMADD231PS %s, Z29, %s", w, k.acc(p, 0))
+		return
+	}
+	for t := range k.tile {
+		a.op("VFMADD231PS.BCST %d(R8), %s, %s", 4*(i*k.tile+t), w, k.acc(p, t))
+	}
+}
+
+// storeTotals writes the sums: of one vector all panels' side by side, else a row each stride.
+func (a *fn) storeTotals(k floatKernel) {
+	for p := range k.panels {
+		for t := range k.tile {
+			a.op("VMOVUPS %s, %d(DI)", k.total(p, t), 64*p)
+			if k.tile > 1 {
+				a.op("ADDQ DX, DI")
+			}
+		}
+	}
+	a.ret()
+}
+
+// floatConstants loads what codes become: Z30 the values of four bits, or Z30 and Z31 what makes a float32 of eight.
+func (a *fn) floatConstants(k floatKernel) {
+	switch k.codes.name {
+	case "Nibble":
+		a.op("VMOVUPS %s, Z30", a.floats("nibbleFloats", func(c int) float32 { return float32(c - 8) }))
+	case "Mini":
+		a.op("VMOVUPS %s, Z30", a.floats("miniFloats", func(c int) float32 {
+			return [16]float32{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}[c]
+		}))
+	default:
+		a.op("VPBROADCASTD %s, Z31", a.table32("mask000000ff", 0xFF, 0xFF))
+		a.op("VPBROADCASTD %s, Z30", a.table32("float2to23", 0x4B000000, 0x4B000000))
+	}
+}
+
+// floats is a table of 16.
+func (a *fn) floats(name string, value func(int) float32) string {
+	words := make([]uint32, 16)
+	for i := range words {
+		words[i] = math.Float32bits(value(i))
+	}
+	return a.table32(name, words...)
+}
+
+// center is where the value of codes is 0, so that sums of products cancel little: 8 of 16, 128 of 256.
+func (a *fn) center(k floatKernel) string {
+	c := map[string]uint32{"Nibble": math.Float32bits(8), "Byte": math.Float32bits(128)}[k.codes.name]
+	return a.table32("center"+k.codes.name, c, c)
+}
+
+// code makes weights of code i of the dwords in from.
+func (a *fn) code(k floatKernel, i int, from, to string) {
+	if k.codes.name == "Byte" {
+		shift := [4]int{0, 16, 8, 24}[i]
+		a.op("VPSRLD $%d, %s, %s", shift, from, to)
+		a.op("VPTERNLOGD $0xEA, Z30, Z31, %s", to)
+		c := math.Float32bits(1<<23 + 128)
+		a.op("VSUBPS.BCST %s, %s, %s", a.table32("float2to23and128", c, c), to, to)
+		return
+	}
+	if shift := [8]int{0, 16, 4, 20, 8, 24, 12, 28}[i]; shift > 0 {
+		a.op("VPSRLD $%d, %s, %s", shift, from, to)
+		from = to
+	}
+	a.op("VPERMPS Z30, %s, %s", from, to)
+}
+
+// weight loads weights of column i of a step of four.
+func (a *fn) weight(k floatKernel, p, i int, to string) {
+	switch k.codes.name {
+	case "F32":
+		a.op("VMOVUPS %s, %s", k.panelAt(p, 64*i, "SI"), to)
+	case "F16":
+		a.op("VCVTPH2PS %s, %s", k.panelAt(p, 32*i, "SI"), to)
+	default:
+		if i%2 == 0 {
+			a.op("VPSLLD $16, %s, %s", k.panelAt(p, 32*i, "SI"), to)
+		} else {
+			a.op("VPANDD %s, Z31, %s", k.panelAt(p, 32*(i-1), "SI"), to)
+		}
+	}
+}
