@@ -21,6 +21,8 @@ const (
 	Float32  Compute = "float32"
 	BFloat16 Compute = "bfloat16"
 	Float16  Compute = "float16"
+	Fast     Compute = "fast" // builtin: activations as 15-bit whole numbers where weights are codes, else float32
+	Int8     Compute = "int8" // builtin: activations as 8-bit whole numbers where weights are codes
 )
 
 // Phases that Model.Memory knows.

@@ -8,13 +8,21 @@ package builtin
 import (
 	"context"
 	"runtime"
+	"slices"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
 // Code is this runtime's part of a cache key. It is raised when any result can change.
-const Code = "builtin/1"
+const Code = "builtin/2"
+
+// Computes are the arithmetics that it has.
+var Computes = []backend.Compute{backend.Float32, backend.Fast, backend.Int8, backend.Float64}
+
+// arithmetics are those of tensor's products.
+var arithmetics = map[backend.Compute]tensor.Arithmetic{backend.Float32: tensor.Float32, backend.Fast: tensor.Fast, backend.Int8: tensor.Int8}
 
 // Runtime runs models on the CPU.
 type Runtime struct {
@@ -32,8 +40,8 @@ func (Runtime) ID(context.Context) (string, error) { return Code, nil }
 
 // Load maps the weights of a folder and checks them against its config.json.
 func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) (backend.Model, error) {
-	if compute != backend.Float32 && compute != backend.Float64 {
-		return nil, &backend.ComputeError{Runtime: "builtin", Asked: compute, Has: []backend.Compute{backend.Float32, backend.Float64}}
+	if !slices.Contains(Computes, compute) {
+		return nil, &backend.ComputeError{Runtime: "builtin", Asked: compute, Has: Computes}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -49,12 +57,12 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 	if compute == backend.Float64 {
 		return newPrecise(s, w, workers), nil
 	}
-	return newModel(s, w, workers), nil
+	return newModel(s, w, workers, arithmetics[compute]), nil
 }
 
-func newModel(s *settings, w *weights, workers int) *model {
+func newModel(s *settings, w *weights, workers int, a tensor.Arithmetic) *model {
 	m := &model{gate: newGate(s, w, workers)}
-	m.network = s.model.Network(w, m.pool, block)
+	m.network = s.model.Network(w, m.pool, block, a)
 	m.hidden = make([]float32, block*m.info.HiddenSize)
 	m.tokens, m.places = make([]int32, 0, block), make([]arch.Place, 0, block)
 	m.note(backend.PhaseLoad, 0)

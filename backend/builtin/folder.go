@@ -208,6 +208,9 @@ func (w *weights) Vector(name string) []float32        { return w.vectors[name] 
 
 func (w *weights) close() error {
 	var errs []error
+	for _, m := range w.matrices {
+		errs = append(errs, m.Release())
+	}
 	for _, m := range w.maps {
 		errs = append(errs, m.Close())
 	}

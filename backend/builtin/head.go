@@ -31,7 +31,7 @@ func OpenHead(dir string, compute backend.Compute) (*Head, error) {
 	if compute == backend.Float64 {
 		h.precise = s.model.Precise(w, h.pool)
 	} else {
-		h.network = s.model.Network(w, h.pool, block)
+		h.network = s.model.Network(w, h.pool, block, tensor.Float32)
 	}
 	if h.digest, err = headDigest(dir, h.sizes.Head, w); err != nil {
 		h.Close()

@@ -36,8 +36,8 @@ type Model interface {
 	Params() []Param
 	// Keep reports whether a tensor of the checkpoint is a parameter's; false is what mlx-lm's sanitize drops.
 	Keep(tensor string) bool
-	// Network is the model made to run on the CPU, for at most block tokens at a time. Weights has all of Params, in these shapes.
-	Network(w Weights, pool *tensor.Pool, block int) Network
+	// Network is the model made to run on the CPU, for at most block tokens at a time, in an arithmetic. Weights has all of Params, in these shapes.
+	Network(w Weights, pool *tensor.Pool, block int, a tensor.Arithmetic) Network
 	// Precise is the model made to run in float64.
 	Precise(w Weights, pool *tensor.Pool) Precise
 }
@@ -62,7 +62,7 @@ type Place struct {
 	Position int
 }
 
-// Network computes. It is not safe for concurrent use and allocates nothing after it was made, but for larger scores when a text grows by a page.
+// Network computes. It is not safe for concurrent use, and allocates nothing after matrices have been used once, but for larger scores when a text grows by a page.
 //
 // What comes out for a token depends on the tokens before it in its text, and on nothing else: not on what is computed with it, not on the number of workers.
 type Network interface {

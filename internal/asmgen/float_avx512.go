@@ -1,9 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // floatKernel is a product in float32: a chain of fused multiply-adds for each block of 64 columns or a segment, scaled, and added to the row's sum.
 type floatKernel struct {
@@ -15,20 +12,33 @@ type floatKernel struct {
 // shape is how many panels a kernel multiplies with how many vectors. One vector alone takes four panels, so that there are chains enough to keep the units busy.
 type shape struct{ panels, tile int }
 
-var shapes = []shape{{4, 1}, {1, 4}, {1, 12}}
+var shapes = []shape{{4, 1}, {1, 4}, {1, 8}, {1, 12}}
 
 func floatAVX512() *file {
-	f := newFile("internal/tensor", "float_avx512", "amd64", "")
-	for _, sh := range shapes {
+	f := newFile("internal/tensor", "float_avx512", "amd64", importQuant)
+	var table table
+	for i, sh := range shapes {
 		for _, s := range scales {
-			f.float(floatKernel{codes{"Nibble", true}, s, sh})
-			f.float(floatKernel{codes{"Byte", true}, s, sh})
+			for _, c := range []codes{{"Nibble", true}, {"Byte", true}} {
+				k := floatKernel{c, s, sh}
+				f.float(k)
+				table.add("k.floats[%s][quant.%s][%d] = %s", kindNames[c.name], s.name, i, k.funcName())
+			}
 		}
-		f.float(floatKernel{codes{"Mini", false}, scales[0], sh})
-		f.plainFloat(floatKernel{codes{"PairsBF16", false}, scale{}, sh})
-		f.plainFloat(floatKernel{codes{"F16", false}, scale{}, sh})
-		f.plainFloat(floatKernel{codes{"F32", false}, scale{}, sh})
+		k := floatKernel{codes{"Mini", false}, scales[0], sh}
+		f.float(k)
+		table.add("k.floats[minis][quant.BF16][%d] = %s", i, k.funcName())
+		for _, name := range []string{"PairsBF16", "Wide", "F16", "F32"} {
+			k := floatKernel{codes{name, false}, scale{}, sh}
+			f.plainFloat(k)
+			if kind := kindNames[name]; kind != "" {
+				table.add("k.plain[%s][%d] = %s", kind, i, k.funcName())
+			} else {
+				table.add("k.plain%s[%d] = %s", name, i, k.funcName())
+			}
+		}
 	}
+	f.setter("floatsAVX512", "puts the kernels of this file into a table.", table)
 	return f
 }
 
@@ -47,7 +57,7 @@ func (k floatKernel) panelAt(p, offset int, base string) string {
 // float is a kernel for codes with scales.
 func (f *file) float(k floatKernel) {
 	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s codes and %s scales with %s of float32: see mulFloats.", panelsText(k.panels), k.codes.name, k.scale.name, vectorsText(k.tile)),
-		"dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int")
+		"dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int")
 	a.floatArgs(k)
 	a.arg("sums", "R9")
 	a.arg("segments", "CX")
@@ -60,7 +70,7 @@ func (f *file) float(k floatKernel) {
 			head /= 2
 		}
 		a.op("LEAQ %d(SI), R10", head)
-		a.arg("steps", "AX")
+		a.arg("words", "AX")
 		perStep := map[string]int{"Nibble": 8, "Mini": 8, "Byte": 4}[k.codes.name]
 		a.countdown("AX", func() {
 			for p := range k.panels {
@@ -87,8 +97,7 @@ func (f *file) float(k floatKernel) {
 			a.widen(k.scale, "Z24", k.panelAt(p, 0, "SI"))
 			if k.biased {
 				a.widen(k.scale, "Z25", k.panelAt(p, 16*k.scale.bytes, "SI"))
-				a.op("VBROADCASTSS %s, Z26", a.center(k))
-				a.op("VFMADD231PS Z26, Z24, Z25")
+				a.op("VFMADD231PS.BCST 64(R11), Z24, Z25")
 			}
 			for t := range k.tile {
 				if k.biased {
@@ -107,7 +116,7 @@ func (f *file) float(k floatKernel) {
 
 // plainFloat is a kernel for weights as they are. Steps are of four columns; 16 of them are a block.
 func (f *file) plainFloat(k floatKernel) {
-	typ := map[string]string{"PairsBF16": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
+	typ := map[string]string{"PairsBF16": "*byte", "Wide": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
 	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s weights with %s of float32: see mulPlain.", panelsText(k.panels), k.codes.name, vectorsText(k.tile)),
 		"dst *float32, stride int, panel "+typ+", panelStride int, x *float32, steps int")
 	a.floatArgs(k)
@@ -138,7 +147,7 @@ func (f *file) plainFloat(k floatKernel) {
 				a.fma(k, p, i, w)
 			}
 		}
-		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "F16": 128, "F32": 256}[k.codes.name])
+		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256, "F16": 128, "F32": 256}[k.codes.name])
 		a.op("ADDQ $%d, R8", 16*k.tile)
 	})
 	for p := range k.panels {
@@ -212,34 +221,15 @@ func (a *fn) storeTotals(k floatKernel) {
 	a.ret()
 }
 
-// floatConstants loads what codes become: Z30 the values of four bits, or Z30 and Z31 what makes a float32 of eight.
+// floatConstants loads what codes become, R11 being the table of it (see codeTable): Z30 the values of four bits, or Z30 and Z31 what makes a float32 of eight.
 func (a *fn) floatConstants(k floatKernel) {
-	switch k.codes.name {
-	case "Nibble":
-		a.op("VMOVUPS %s, Z30", a.floats("nibbleFloats", func(c int) float32 { return float32(c - 8) }))
-	case "Mini":
-		a.op("VMOVUPS %s, Z30", a.floats("miniFloats", func(c int) float32 {
-			return [16]float32{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}[c]
-		}))
-	default:
-		a.op("VPBROADCASTD %s, Z31", a.table32("mask000000ff", 0xFF, 0xFF))
-		a.op("VPBROADCASTD %s, Z30", a.table32("float2to23", 0x4B000000, 0x4B000000))
+	a.arg("codes", "R11")
+	if k.codes.name != "Byte" {
+		a.op("VMOVUPS (R11), Z30")
+		return
 	}
-}
-
-// floats is a table of 16.
-func (a *fn) floats(name string, value func(int) float32) string {
-	words := make([]uint32, 16)
-	for i := range words {
-		words[i] = math.Float32bits(value(i))
-	}
-	return a.table32(name, words...)
-}
-
-// center is where the value of codes is 0, so that sums of products cancel little: 8 of 16, 128 of 256.
-func (a *fn) center(k floatKernel) string {
-	c := map[string]uint32{"Nibble": math.Float32bits(8), "Byte": math.Float32bits(128)}[k.codes.name]
-	return a.table32("center"+k.codes.name, c, c)
+	a.op("VPBROADCASTD %s, Z31", a.table32("mask000000ff", 0xFF, 0xFF))
+	a.op("VPBROADCASTD %s, Z30", a.table32("float2to23", 0x4B000000, 0x4B000000))
 }
 
 // code makes weights of code i of the dwords in from.
@@ -248,8 +238,7 @@ func (a *fn) code(k floatKernel, i int, from, to string) {
 		shift := [4]int{0, 16, 8, 24}[i]
 		a.op("VPSRLD $%d, %s, %s", shift, from, to)
 		a.op("VPTERNLOGD $0xEA, Z30, Z31, %s", to)
-		c := math.Float32bits(1<<23 + 128)
-		a.op("VSUBPS.BCST %s, %s, %s", a.table32("float2to23and128", c, c), to, to)
+		a.op("VSUBPS.BCST 68(R11), %s, %s", to, to)
 		return
 	}
 	if shift := [8]int{0, 16, 4, 20, 8, 24, 12, 28}[i]; shift > 0 {
@@ -262,7 +251,7 @@ func (a *fn) code(k floatKernel, i int, from, to string) {
 // weight loads weights of column i of a step of four.
 func (a *fn) weight(k floatKernel, p, i int, to string) {
 	switch k.codes.name {
-	case "F32":
+	case "F32", "Wide":
 		a.op("VMOVUPS %s, %s", k.panelAt(p, 64*i, "SI"), to)
 	case "F16":
 		a.op("VCVTPH2PS %s, %s", k.panelAt(p, 32*i, "SI"), to)

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // A panel kernel multiplies a panel, 16 rows of a matrix that lie side by side, with a tile of vectors. internal/tensor/panel.go says how both lie in memory and in what order sums are made; the
 // references beside it are the same, plainly. A register has one number of each of the 16 rows.
@@ -14,7 +17,7 @@ type scale struct {
 var scales = []scale{{"BF16", 2}, {"F16", 2}, {"F32", 4}}
 
 // tiles are the numbers of vectors that kernels are written for.
-var tiles = []int{1, 4, 12}
+var tiles = []int{1, 4, 8, 12}
 
 // codes are the ways in which weights lie in a panel.
 type codes struct {
@@ -23,19 +26,106 @@ type codes struct {
 }
 
 func panelAVX512() *file {
-	f := newFile("internal/tensor", "panel_avx512", "amd64", "")
-	for _, s := range scales {
-		for _, t := range tiles {
-			f.integer(integerKernel{codes{"Nibble", true}, s, t, 2})
-			f.integer(integerKernel{codes{"Byte", true}, s, t, 2})
-			f.integer(integerKernel{codes{"Nibble", true}, s, t, 1})
-			f.integer(integerKernel{codes{"Byte", true}, s, t, 1})
+	f := newFile("internal/tensor", "panel_avx512", "amd64", importQuant)
+	var table table
+	for shape, t := range tiles {
+		for _, s := range scales {
+			for _, c := range []codes{{"Nibble", true}, {"Byte", true}} {
+				for _, width := range []int{1, 2} {
+					k := integerKernel{c, s, t, width}
+					f.integer(k)
+					table.add("k.integers[%s][quant.%s][%d][%d] = %s", kindNames[c.name], s.name, width-1, shape, k.funcName())
+				}
+			}
 		}
+		k := integerKernel{codes{"Mini", false}, scales[0], t, 2}
+		f.integer(k)
+		table.add("k.integers[minis][quant.BF16][1][%d] = %s", shape, k.funcName())
 	}
-	for _, t := range tiles {
-		f.integer(integerKernel{codes{"Mini", false}, scales[0], t, 2})
+	for _, c := range []string{"Nibble", "Byte", "Words"} {
+		f.transposeAVX512(c)
 	}
+	for _, kind := range []string{"nibbles:Nibble", "minis:Nibble", "octets:Byte", "pairs:Words", "wide:Words"} {
+		name, order, _ := strings.Cut(kind, ":")
+		table.add("k.transpose[%s] = transpose%sAVX512", name, order)
+	}
+	f.setter("integersAVX512", "puts the kernels of this file into a table.", table)
 	return f
+}
+
+const importQuant = "import \"github.com/mlxbuild/mlxbuild/internal/quant\"\n"
+
+// kindNames are what internal/tensor calls the kinds of codes.
+var kindNames = map[string]string{"Nibble": "nibbles", "Mini": "minis", "Byte": "octets", "PairsBF16": "pairs", "Wide": "wide"}
+
+// table collects the lines that put kernels into internal/tensor's table of a level.
+type table []string
+
+func (t *table) add(format string, args ...any) { *t = append(*t, fmt.Sprintf(format, args...)) }
+
+// setter is a Go function of those lines.
+func (f *file) setter(name, doc string, t table) {
+	fmt.Fprintf(&f.decls, "\n// %s %s\nfunc %s(k *kernels) {\n%s\n}\n", name, doc, name, strings.Join(t, "\n"))
+}
+
+// transposeAVX512 puts 16 rows of words side by side, four words at a time: the words of rows 0, 4, 8 and 12 stand in the four parts of one register, those of the next rows in the next ones, and four rounds of
+// unpacking turn each part about. The order inside words is changed on the way.
+func (f *file) transposeAVX512(order string) {
+	a := f.fn("transpose"+order+"AVX512", "puts 16 rows of words side by side: see transpose.", "dst *byte, src *byte, stride int, fours int")
+	a.arg("dst", "DI")
+	a.arg("src", "SI")
+	a.arg("stride", "DX")
+	a.arg("fours", "CX")
+	a.note("R8, R9, R10, R11: rows 0, 4, 8 and 12")
+	a.op("MOVQ SI, R8")
+	a.op("LEAQ (SI)(DX*4), R9")
+	a.op("LEAQ (R9)(DX*4), R10")
+	a.op("LEAQ (R10)(DX*4), R11")
+	a.op("LEAQ (DX)(DX*2), R12")
+	switch order {
+	case "Nibble":
+		a.op("VPBROADCASTD %s, Z31", a.table32("mask0f0f0f0f", 0x0F0F0F0F, 0x0F0F0F0F))
+		a.op("VPBROADCASTD %s, Z30", a.table32("nibblePairs", 0x10011001, 0x10011001))
+		a.op("VBROADCASTI32X4 %s, Z29", a.tableBytes("nibbleOrder", 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15))
+	case "Byte":
+		a.op("VBROADCASTI32X4 %s, Z29", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
+	}
+	a.countdown("CX", func() {
+		for i, at := range []string{"", "(DX*1)", "(DX*2)", "(R12*1)"} {
+			a.op("VMOVDQU32 (R8)%s, X%d", at, i)
+			a.op("VINSERTI32X4 $1, (R9)%s, Z%d, Z%d", at, i, i)
+			a.op("VINSERTI32X4 $2, (R10)%s, Z%d, Z%d", at, i, i)
+			a.op("VINSERTI32X4 $3, (R11)%s, Z%d, Z%d", at, i, i)
+			switch order {
+			case "Nibble":
+				a.op("VPANDD Z31, Z%d, Z4", i)
+				a.op("VPSRLW $4, Z%d, Z5", i)
+				a.op("VPANDD Z31, Z5, Z5")
+				a.op("VPMADDUBSW Z30, Z4, Z4")
+				a.op("VPMADDUBSW Z30, Z5, Z5")
+				a.op("VPACKUSWB Z5, Z4, Z%d", i)
+				a.op("VPSHUFB Z29, Z%d, Z%d", i, i)
+			case "Byte":
+				a.op("VPSHUFB Z29, Z%d, Z%d", i, i)
+			}
+		}
+		a.op("VPUNPCKLDQ Z1, Z0, Z4")
+		a.op("VPUNPCKHDQ Z1, Z0, Z5")
+		a.op("VPUNPCKLDQ Z3, Z2, Z6")
+		a.op("VPUNPCKHDQ Z3, Z2, Z7")
+		a.op("VPUNPCKLQDQ Z6, Z4, Z0")
+		a.op("VPUNPCKHQDQ Z6, Z4, Z1")
+		a.op("VPUNPCKLQDQ Z7, Z5, Z2")
+		a.op("VPUNPCKHQDQ Z7, Z5, Z3")
+		for i := range 4 {
+			a.op("VMOVDQU32 Z%d, %d(DI)", i, 64*i)
+		}
+		for _, r := range []string{"R8", "R9", "R10", "R11"} {
+			a.op("ADDQ $16, %s", r)
+		}
+		a.op("ADDQ $256, DI")
+	})
+	a.ret()
 }
 
 // integerKernel is a product in whole numbers: VPDPWSSD of 16-bit vectors, or VPDPBUSD of 8-bit ones, summed up exactly over a segment, then scaled.
@@ -54,7 +144,7 @@ func (f *file) integer(k integerKernel) {
 	a := f.fn(k.funcName(), fmt.Sprintf("multiplies a panel of %s codes and %s scales with a tile of %d vectors of %d-bit activations: see mulIntegers.", k.codes.name, k.scale.name, k.tile, 8*k.width),
 		"dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int")
 	// chains of one vector: as many as keep two units busy for the five cycles that a product takes
-	chains := map[int]int{1: 4, 4: 2, 12: 1}[k.tile]
+	chains := map[int]int{1: 4, 4: 2, 8: 1, 12: 1}[k.tile]
 	perStep := map[string]int{"Nibble": 4, "Mini": 4, "Byte": 2}[k.codes.name] * k.width / 2 // products of a vector and a step
 	chains = min(chains, 2*perStep)
 	acc := func(t, c int) string { return fmt.Sprintf("Z%d", t*chains+c) }

@@ -2,45 +2,52 @@
 
 package tensor
 
+import "github.com/mlxbuild/mlxbuild/internal/quant"
+
 // mulNibbleBF16FloatBy1AVX512 multiplies 4 panels of Nibble codes and BF16 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteBF16FloatBy1AVX512 multiplies 4 panels of Byte codes and BF16 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulByteBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF16FloatBy1AVX512 multiplies 4 panels of Nibble codes and F16 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF16FloatBy1AVX512 multiplies 4 panels of Byte codes and F16 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF32FloatBy1AVX512 multiplies 4 panels of Nibble codes and F32 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF32FloatBy1AVX512 multiplies 4 panels of Byte codes and F32 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulMiniBF16FloatBy1AVX512 multiplies 4 panels of Mini codes and BF16 scales with a vector of float32: see mulFloats.
 //
 //go:noescape
-func mulMiniBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulMiniBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulPairsBF16FloatBy1AVX512 multiplies 4 panels of PairsBF16 weights with a vector of float32: see mulPlain.
 //
 //go:noescape
 func mulPairsBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulWideFloatBy1AVX512 multiplies 4 panels of Wide weights with a vector of float32: see mulPlain.
+//
+//go:noescape
+func mulWideFloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
 // mulF16FloatBy1AVX512 multiplies 4 panels of F16 weights with a vector of float32: see mulPlain.
 //
@@ -55,42 +62,47 @@ func mulF32FloatBy1AVX512(dst *float32, stride int, panel *float32, panelStride 
 // mulNibbleBF16FloatBy4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteBF16FloatBy4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF16FloatBy4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF16FloatBy4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF32FloatBy4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF32FloatBy4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulMiniBF16FloatBy4AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulMiniBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulMiniBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulPairsBF16FloatBy4AVX512 multiplies a panel of PairsBF16 weights with a tile of 4 vectors of float32: see mulPlain.
 //
 //go:noescape
 func mulPairsBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulWideFloatBy4AVX512 multiplies a panel of Wide weights with a tile of 4 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulWideFloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
 // mulF16FloatBy4AVX512 multiplies a panel of F16 weights with a tile of 4 vectors of float32: see mulPlain.
 //
@@ -102,45 +114,105 @@ func mulF16FloatBy4AVX512(dst *float32, stride int, panel *uint16, panelStride i
 //go:noescape
 func mulF32FloatBy4AVX512(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
 
+// mulNibbleBF16FloatBy8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulNibbleBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulByteBF16FloatBy8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulByteBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulNibbleF16FloatBy8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulNibbleF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulByteF16FloatBy8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulByteF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulNibbleF32FloatBy8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulNibbleF32FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulByteF32FloatBy8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulByteF32FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulMiniBF16FloatBy8AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+//
+//go:noescape
+func mulMiniBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+
+// mulPairsBF16FloatBy8AVX512 multiplies a panel of PairsBF16 weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulPairsBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulWideFloatBy8AVX512 multiplies a panel of Wide weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulWideFloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulF16FloatBy8AVX512 multiplies a panel of F16 weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulF16FloatBy8AVX512(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
+
+// mulF32FloatBy8AVX512 multiplies a panel of F32 weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulF32FloatBy8AVX512(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
+
 // mulNibbleBF16FloatBy12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteBF16FloatBy12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF16FloatBy12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF16FloatBy12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulNibbleF32FloatBy12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulNibbleF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulNibbleF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulByteF32FloatBy12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulByteF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulByteF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulMiniBF16FloatBy12AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
-func mulMiniBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+func mulMiniBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 
 // mulPairsBF16FloatBy12AVX512 multiplies a panel of PairsBF16 weights with a tile of 12 vectors of float32: see mulPlain.
 //
 //go:noescape
 func mulPairsBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulWideFloatBy12AVX512 multiplies a panel of Wide weights with a tile of 12 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulWideFloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
 // mulF16FloatBy12AVX512 multiplies a panel of F16 weights with a tile of 12 vectors of float32: see mulPlain.
 //
@@ -151,3 +223,51 @@ func mulF16FloatBy12AVX512(dst *float32, stride int, panel *uint16, panelStride 
 //
 //go:noescape
 func mulF32FloatBy12AVX512(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
+
+// floatsAVX512 puts the kernels of this file into a table.
+func floatsAVX512(k *kernels) {
+	k.floats[nibbles][quant.BF16][0] = mulNibbleBF16FloatBy1AVX512
+	k.floats[octets][quant.BF16][0] = mulByteBF16FloatBy1AVX512
+	k.floats[nibbles][quant.F16][0] = mulNibbleF16FloatBy1AVX512
+	k.floats[octets][quant.F16][0] = mulByteF16FloatBy1AVX512
+	k.floats[nibbles][quant.F32][0] = mulNibbleF32FloatBy1AVX512
+	k.floats[octets][quant.F32][0] = mulByteF32FloatBy1AVX512
+	k.floats[minis][quant.BF16][0] = mulMiniBF16FloatBy1AVX512
+	k.plain[pairs][0] = mulPairsBF16FloatBy1AVX512
+	k.plain[wide][0] = mulWideFloatBy1AVX512
+	k.plainF16[0] = mulF16FloatBy1AVX512
+	k.plainF32[0] = mulF32FloatBy1AVX512
+	k.floats[nibbles][quant.BF16][1] = mulNibbleBF16FloatBy4AVX512
+	k.floats[octets][quant.BF16][1] = mulByteBF16FloatBy4AVX512
+	k.floats[nibbles][quant.F16][1] = mulNibbleF16FloatBy4AVX512
+	k.floats[octets][quant.F16][1] = mulByteF16FloatBy4AVX512
+	k.floats[nibbles][quant.F32][1] = mulNibbleF32FloatBy4AVX512
+	k.floats[octets][quant.F32][1] = mulByteF32FloatBy4AVX512
+	k.floats[minis][quant.BF16][1] = mulMiniBF16FloatBy4AVX512
+	k.plain[pairs][1] = mulPairsBF16FloatBy4AVX512
+	k.plain[wide][1] = mulWideFloatBy4AVX512
+	k.plainF16[1] = mulF16FloatBy4AVX512
+	k.plainF32[1] = mulF32FloatBy4AVX512
+	k.floats[nibbles][quant.BF16][2] = mulNibbleBF16FloatBy8AVX512
+	k.floats[octets][quant.BF16][2] = mulByteBF16FloatBy8AVX512
+	k.floats[nibbles][quant.F16][2] = mulNibbleF16FloatBy8AVX512
+	k.floats[octets][quant.F16][2] = mulByteF16FloatBy8AVX512
+	k.floats[nibbles][quant.F32][2] = mulNibbleF32FloatBy8AVX512
+	k.floats[octets][quant.F32][2] = mulByteF32FloatBy8AVX512
+	k.floats[minis][quant.BF16][2] = mulMiniBF16FloatBy8AVX512
+	k.plain[pairs][2] = mulPairsBF16FloatBy8AVX512
+	k.plain[wide][2] = mulWideFloatBy8AVX512
+	k.plainF16[2] = mulF16FloatBy8AVX512
+	k.plainF32[2] = mulF32FloatBy8AVX512
+	k.floats[nibbles][quant.BF16][3] = mulNibbleBF16FloatBy12AVX512
+	k.floats[octets][quant.BF16][3] = mulByteBF16FloatBy12AVX512
+	k.floats[nibbles][quant.F16][3] = mulNibbleF16FloatBy12AVX512
+	k.floats[octets][quant.F16][3] = mulByteF16FloatBy12AVX512
+	k.floats[nibbles][quant.F32][3] = mulNibbleF32FloatBy12AVX512
+	k.floats[octets][quant.F32][3] = mulByteF32FloatBy12AVX512
+	k.floats[minis][quant.BF16][3] = mulMiniBF16FloatBy12AVX512
+	k.plain[pairs][3] = mulPairsBF16FloatBy12AVX512
+	k.plain[wide][3] = mulWideFloatBy12AVX512
+	k.plainF16[3] = mulF16FloatBy12AVX512
+	k.plainF32[3] = mulF32FloatBy12AVX512
+}

@@ -2,58 +2,30 @@
 
 #include "textflag.h"
 
-DATA nibbleFloats<>+0(SB)/8, $0xc0e00000c1000000
-DATA nibbleFloats<>+8(SB)/8, $0xc0a00000c0c00000
-DATA nibbleFloats<>+16(SB)/8, $0xc0400000c0800000
-DATA nibbleFloats<>+24(SB)/8, $0xbf800000c0000000
-DATA nibbleFloats<>+32(SB)/8, $0x3f80000000000000
-DATA nibbleFloats<>+40(SB)/8, $0x4040000040000000
-DATA nibbleFloats<>+48(SB)/8, $0x40a0000040800000
-DATA nibbleFloats<>+56(SB)/8, $0x40e0000040c00000
-GLOBL nibbleFloats<>(SB), RODATA|NOPTR, $64
-
-DATA centerNibble<>+0(SB)/8, $0x4100000041000000
-GLOBL centerNibble<>(SB), RODATA|NOPTR, $8
-
 DATA mask000000ff<>+0(SB)/8, $0x000000ff000000ff
 GLOBL mask000000ff<>(SB), RODATA|NOPTR, $8
 
 DATA float2to23<>+0(SB)/8, $0x4b0000004b000000
 GLOBL float2to23<>(SB), RODATA|NOPTR, $8
 
-DATA float2to23and128<>+0(SB)/8, $0x4b0000804b000080
-GLOBL float2to23and128<>(SB), RODATA|NOPTR, $8
-
-DATA centerByte<>+0(SB)/8, $0x4300000043000000
-GLOBL centerByte<>(SB), RODATA|NOPTR, $8
-
-DATA miniFloats<>+0(SB)/8, $0x3f80000000000000
-DATA miniFloats<>+8(SB)/8, $0x4040000040000000
-DATA miniFloats<>+16(SB)/8, $0x40c0000040800000
-DATA miniFloats<>+24(SB)/8, $0x4140000041000000
-DATA miniFloats<>+32(SB)/8, $0xbf80000000000000
-DATA miniFloats<>+40(SB)/8, $0xc0400000c0000000
-DATA miniFloats<>+48(SB)/8, $0xc0c00000c0800000
-DATA miniFloats<>+56(SB)/8, $0xc1400000c1000000
-GLOBL miniFloats<>(SB), RODATA|NOPTR, $64
-
 DATA high16<>+0(SB)/8, $0xffff0000ffff0000
 GLOBL high16<>(SB), RODATA|NOPTR, $8
 
-// func mulNibbleBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleBF16FloatBy1AVX512 multiplies 4 panels of Nibble codes and BF16 scales with a vector of float32: see mulFloats.
-TEXT ·mulNibbleBF16FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleBF16FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -67,7 +39,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -184,8 +156,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
@@ -194,8 +165,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R12*1), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
@@ -204,8 +174,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R12*2), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
@@ -214,8 +183,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R13*1), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -229,19 +197,20 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteBF16FloatBy1AVX512 multiplies 4 panels of Byte codes and BF16 scales with a vector of float32: see mulFloats.
-TEXT ·mulByteBF16FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteBF16FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -257,7 +226,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -267,70 +236,70 @@ again2:
 	VBROADCASTSS 0(R8), Z29
 	VPSRLD $0, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $0, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $0, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $0, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 4(R8), Z29
 	VPSRLD $16, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $16, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $16, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $16, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 8(R8), Z29
 	VPSRLD $8, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $8, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $8, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $8, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 12(R8), Z29
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $24, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $24, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $24, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	ADDQ $64, R10
 	ADDQ $16, R8
@@ -342,8 +311,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
@@ -352,8 +320,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R12*1), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
@@ -362,8 +329,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R12*2), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
@@ -372,8 +338,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI)(R13*1), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -387,20 +352,21 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF16FloatBy1AVX512 multiplies 4 panels of Nibble codes and F16 scales with a vector of float32: see mulFloats.
-TEXT ·mulNibbleF16FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF16FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -414,7 +380,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -529,32 +495,28 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R12*1), Z24
 	VCVTPH2PS 32(SI)(R12*1), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R12*2), Z24
 	VCVTPH2PS 32(SI)(R12*2), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R13*1), Z24
 	VCVTPH2PS 32(SI)(R13*1), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -568,19 +530,20 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF16FloatBy1AVX512 multiplies 4 panels of Byte codes and F16 scales with a vector of float32: see mulFloats.
-TEXT ·mulByteF16FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF16FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -596,7 +559,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -606,70 +569,70 @@ again2:
 	VBROADCASTSS 0(R8), Z29
 	VPSRLD $0, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $0, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $0, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $0, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 4(R8), Z29
 	VPSRLD $16, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $16, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $16, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $16, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 8(R8), Z29
 	VPSRLD $8, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $8, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $8, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $8, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 12(R8), Z29
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $24, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $24, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $24, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	ADDQ $64, R10
 	ADDQ $16, R8
@@ -679,32 +642,28 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R12*1), Z24
 	VCVTPH2PS 32(SI)(R12*1), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R12*2), Z24
 	VCVTPH2PS 32(SI)(R12*2), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI)(R13*1), Z24
 	VCVTPH2PS 32(SI)(R13*1), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -718,20 +677,21 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF32FloatBy1AVX512 multiplies 4 panels of Nibble codes and F32 scales with a vector of float32: see mulFloats.
-TEXT ·mulNibbleF32FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF32FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -745,7 +705,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -860,32 +820,28 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R12*1), Z24
 	VMOVUPS 64(SI)(R12*1), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R12*2), Z24
 	VMOVUPS 64(SI)(R12*2), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R13*1), Z24
 	VMOVUPS 64(SI)(R13*1), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -899,19 +855,20 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF32FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF32FloatBy1AVX512 multiplies 4 panels of Byte codes and F32 scales with a vector of float32: see mulFloats.
-TEXT ·mulByteF32FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF32FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -927,7 +884,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -937,70 +894,70 @@ again2:
 	VBROADCASTSS 0(R8), Z29
 	VPSRLD $0, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $0, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $0, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $0, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 4(R8), Z29
 	VPSRLD $16, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $16, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $16, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $16, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 8(R8), Z29
 	VPSRLD $8, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $8, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $8, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $8, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	VBROADCASTSS 12(R8), Z29
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z0
 	VPSRLD $24, Z25, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z1
 	VPSRLD $24, Z26, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z2
 	VPSRLD $24, Z27, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS Z28, Z29, Z3
 	ADDQ $64, R10
 	ADDQ $16, R8
@@ -1010,32 +967,28 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R12*1), Z24
 	VMOVUPS 64(SI)(R12*1), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z13
 	VFMADD231PS Z1, Z24, Z13
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R12*2), Z24
 	VMOVUPS 64(SI)(R12*2), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z14
 	VFMADD231PS Z2, Z24, Z14
 
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI)(R13*1), Z24
 	VMOVUPS 64(SI)(R13*1), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z15
 	VFMADD231PS Z3, Z24, Z15
 	MOVQ R10, SI
@@ -1049,20 +1002,21 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulMiniBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulMiniBF16FloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulMiniBF16FloatBy1AVX512 multiplies 4 panels of Mini codes and BF16 scales with a vector of float32: see mulFloats.
-TEXT ·mulMiniBF16FloatBy1AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulMiniBF16FloatBy1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
 	MOVQ panelStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS miniFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -1076,7 +1030,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 32(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -1306,6 +1260,94 @@ again3:
 	VZEROUPPER
 	RET
 
+// func mulWideFloatBy1AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulWideFloatBy1AVX512 multiplies 4 panels of Wide weights with a vector of float32: see mulPlain.
+TEXT ·mulWideFloatBy1AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ panelStride+24(FP), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VBROADCASTSS 0(R8), Z29
+	VMOVUPS 0(SI), Z24
+	VFMADD231PS Z24, Z29, Z0
+	VMOVUPS 0(SI)(R12*1), Z25
+	VFMADD231PS Z25, Z29, Z1
+	VMOVUPS 0(SI)(R12*2), Z26
+	VFMADD231PS Z26, Z29, Z2
+	VMOVUPS 0(SI)(R13*1), Z27
+	VFMADD231PS Z27, Z29, Z3
+	VBROADCASTSS 4(R8), Z29
+	VMOVUPS 64(SI), Z24
+	VFMADD231PS Z24, Z29, Z0
+	VMOVUPS 64(SI)(R12*1), Z25
+	VFMADD231PS Z25, Z29, Z1
+	VMOVUPS 64(SI)(R12*2), Z26
+	VFMADD231PS Z26, Z29, Z2
+	VMOVUPS 64(SI)(R13*1), Z27
+	VFMADD231PS Z27, Z29, Z3
+	VBROADCASTSS 8(R8), Z29
+	VMOVUPS 128(SI), Z24
+	VFMADD231PS Z24, Z29, Z0
+	VMOVUPS 128(SI)(R12*1), Z25
+	VFMADD231PS Z25, Z29, Z1
+	VMOVUPS 128(SI)(R12*2), Z26
+	VFMADD231PS Z26, Z29, Z2
+	VMOVUPS 128(SI)(R13*1), Z27
+	VFMADD231PS Z27, Z29, Z3
+	VBROADCASTSS 12(R8), Z29
+	VMOVUPS 192(SI), Z24
+	VFMADD231PS Z24, Z29, Z0
+	VMOVUPS 192(SI)(R12*1), Z25
+	VFMADD231PS Z25, Z29, Z1
+	VMOVUPS 192(SI)(R12*2), Z26
+	VFMADD231PS Z26, Z29, Z2
+	VMOVUPS 192(SI)(R13*1), Z27
+	VFMADD231PS Z27, Z29, Z3
+	ADDQ $256, SI
+	ADDQ $16, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	VMOVUPS Z13, 64(DI)
+	VMOVUPS Z14, 128(DI)
+	VMOVUPS Z15, 192(DI)
+	VZEROUPPER
+	RET
+
 // func mulF16FloatBy1AVX512(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
 //
 // mulF16FloatBy1AVX512 multiplies 4 panels of F16 weights with a vector of float32: see mulPlain.
@@ -1482,18 +1524,19 @@ again3:
 	VZEROUPPER
 	RET
 
-// func mulNibbleBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleBF16FloatBy4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulNibbleBF16FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleBF16FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -1507,7 +1550,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -1568,8 +1611,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -1593,17 +1635,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteBF16FloatBy4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulByteBF16FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteBF16FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -1619,34 +1662,34 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
 	VFMADD231PS.BCST 12(R8), Z25, Z3
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 16(R8), Z26, Z0
 	VFMADD231PS.BCST 20(R8), Z26, Z1
 	VFMADD231PS.BCST 24(R8), Z26, Z2
 	VFMADD231PS.BCST 28(R8), Z26, Z3
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 32(R8), Z27, Z0
 	VFMADD231PS.BCST 36(R8), Z27, Z1
 	VFMADD231PS.BCST 40(R8), Z27, Z2
 	VFMADD231PS.BCST 44(R8), Z27, Z3
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 48(R8), Z28, Z0
 	VFMADD231PS.BCST 52(R8), Z28, Z1
 	VFMADD231PS.BCST 56(R8), Z28, Z2
@@ -1661,8 +1704,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -1686,18 +1728,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF16FloatBy4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulNibbleF16FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF16FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -1711,7 +1754,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -1770,8 +1813,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -1795,17 +1837,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF16FloatBy4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulByteF16FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF16FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -1821,34 +1864,34 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
 	VFMADD231PS.BCST 12(R8), Z25, Z3
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 16(R8), Z26, Z0
 	VFMADD231PS.BCST 20(R8), Z26, Z1
 	VFMADD231PS.BCST 24(R8), Z26, Z2
 	VFMADD231PS.BCST 28(R8), Z26, Z3
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 32(R8), Z27, Z0
 	VFMADD231PS.BCST 36(R8), Z27, Z1
 	VFMADD231PS.BCST 40(R8), Z27, Z2
 	VFMADD231PS.BCST 44(R8), Z27, Z3
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 48(R8), Z28, Z0
 	VFMADD231PS.BCST 52(R8), Z28, Z1
 	VFMADD231PS.BCST 56(R8), Z28, Z2
@@ -1861,8 +1904,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -1886,18 +1928,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF32FloatBy4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulNibbleF32FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF32FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -1911,7 +1954,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -1970,8 +2013,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -1995,17 +2037,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF32FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF32FloatBy4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulByteF32FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF32FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -2021,34 +2064,34 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
 	VFMADD231PS.BCST 12(R8), Z25, Z3
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 16(R8), Z26, Z0
 	VFMADD231PS.BCST 20(R8), Z26, Z1
 	VFMADD231PS.BCST 24(R8), Z26, Z2
 	VFMADD231PS.BCST 28(R8), Z26, Z3
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 32(R8), Z27, Z0
 	VFMADD231PS.BCST 36(R8), Z27, Z1
 	VFMADD231PS.BCST 40(R8), Z27, Z2
 	VFMADD231PS.BCST 44(R8), Z27, Z3
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 48(R8), Z28, Z0
 	VFMADD231PS.BCST 52(R8), Z28, Z1
 	VFMADD231PS.BCST 56(R8), Z28, Z2
@@ -2061,8 +2104,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -2086,18 +2128,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulMiniBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulMiniBF16FloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulMiniBF16FloatBy4AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
-TEXT ·mulMiniBF16FloatBy4AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulMiniBF16FloatBy4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS miniFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -2111,7 +2154,7 @@ again1:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	LEAQ 32(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -2243,6 +2286,80 @@ again3:
 	VFMADD231PS.BCST 56(R8), Z27, Z2
 	VFMADD231PS.BCST 60(R8), Z27, Z3
 	ADDQ $128, SI
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulWideFloatBy4AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulWideFloatBy4AVX512 multiplies a panel of Wide weights with a tile of 4 vectors of float32: see mulPlain.
+TEXT ·mulWideFloatBy4AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VMOVUPS 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 16(R8), Z25, Z0
+	VFMADD231PS.BCST 20(R8), Z25, Z1
+	VFMADD231PS.BCST 24(R8), Z25, Z2
+	VFMADD231PS.BCST 28(R8), Z25, Z3
+	VMOVUPS 128(SI), Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VMOVUPS 192(SI), Z27
+	VFMADD231PS.BCST 48(R8), Z27, Z0
+	VFMADD231PS.BCST 52(R8), Z27, Z1
+	VFMADD231PS.BCST 56(R8), Z27, Z2
+	VFMADD231PS.BCST 60(R8), Z27, Z3
+	ADDQ $256, SI
 	ADDQ $64, R8
 	DECQ AX
 	JNZ again3
@@ -2411,18 +2528,1507 @@ again3:
 	VZEROUPPER
 	RET
 
-// func mulNibbleBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulNibbleBF16FloatBy8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulNibbleBF16FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMPS Z30, Z24, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $4, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $20, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	VPSRLD $8, Z24, Z25
+	VPERMPS Z30, Z25, Z25
+	VFMADD231PS.BCST 128(R8), Z25, Z0
+	VFMADD231PS.BCST 132(R8), Z25, Z1
+	VFMADD231PS.BCST 136(R8), Z25, Z2
+	VFMADD231PS.BCST 140(R8), Z25, Z3
+	VFMADD231PS.BCST 144(R8), Z25, Z4
+	VFMADD231PS.BCST 148(R8), Z25, Z5
+	VFMADD231PS.BCST 152(R8), Z25, Z6
+	VFMADD231PS.BCST 156(R8), Z25, Z7
+	VPSRLD $24, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 160(R8), Z26, Z0
+	VFMADD231PS.BCST 164(R8), Z26, Z1
+	VFMADD231PS.BCST 168(R8), Z26, Z2
+	VFMADD231PS.BCST 172(R8), Z26, Z3
+	VFMADD231PS.BCST 176(R8), Z26, Z4
+	VFMADD231PS.BCST 180(R8), Z26, Z5
+	VFMADD231PS.BCST 184(R8), Z26, Z6
+	VFMADD231PS.BCST 188(R8), Z26, Z7
+	VPSRLD $12, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 192(R8), Z27, Z0
+	VFMADD231PS.BCST 196(R8), Z27, Z1
+	VFMADD231PS.BCST 200(R8), Z27, Z2
+	VFMADD231PS.BCST 204(R8), Z27, Z3
+	VFMADD231PS.BCST 208(R8), Z27, Z4
+	VFMADD231PS.BCST 212(R8), Z27, Z5
+	VFMADD231PS.BCST 216(R8), Z27, Z6
+	VFMADD231PS.BCST 220(R8), Z27, Z7
+	VPSRLD $28, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 224(R8), Z28, Z0
+	VFMADD231PS.BCST 228(R8), Z28, Z1
+	VFMADD231PS.BCST 232(R8), Z28, Z2
+	VFMADD231PS.BCST 236(R8), Z28, Z3
+	VFMADD231PS.BCST 240(R8), Z28, Z4
+	VFMADD231PS.BCST 244(R8), Z28, Z5
+	VFMADD231PS.BCST 248(R8), Z28, Z6
+	VFMADD231PS.BCST 252(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD 0(SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulByteBF16FloatBy8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulByteBF16FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VPBROADCASTD mask000000ff<>(SB), Z31
+	VPBROADCASTD float2to23<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPSRLD $0, Z24, Z25
+	VPTERNLOGD $0xEA, Z30, Z31, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPTERNLOGD $0xEA, Z30, Z31, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $8, Z24, Z27
+	VPTERNLOGD $0xEA, Z30, Z31, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $24, Z24, Z28
+	VPTERNLOGD $0xEA, Z30, Z31, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD 0(SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulNibbleF16FloatBy8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulNibbleF16FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMPS Z30, Z24, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $4, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $20, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	VPSRLD $8, Z24, Z25
+	VPERMPS Z30, Z25, Z25
+	VFMADD231PS.BCST 128(R8), Z25, Z0
+	VFMADD231PS.BCST 132(R8), Z25, Z1
+	VFMADD231PS.BCST 136(R8), Z25, Z2
+	VFMADD231PS.BCST 140(R8), Z25, Z3
+	VFMADD231PS.BCST 144(R8), Z25, Z4
+	VFMADD231PS.BCST 148(R8), Z25, Z5
+	VFMADD231PS.BCST 152(R8), Z25, Z6
+	VFMADD231PS.BCST 156(R8), Z25, Z7
+	VPSRLD $24, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 160(R8), Z26, Z0
+	VFMADD231PS.BCST 164(R8), Z26, Z1
+	VFMADD231PS.BCST 168(R8), Z26, Z2
+	VFMADD231PS.BCST 172(R8), Z26, Z3
+	VFMADD231PS.BCST 176(R8), Z26, Z4
+	VFMADD231PS.BCST 180(R8), Z26, Z5
+	VFMADD231PS.BCST 184(R8), Z26, Z6
+	VFMADD231PS.BCST 188(R8), Z26, Z7
+	VPSRLD $12, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 192(R8), Z27, Z0
+	VFMADD231PS.BCST 196(R8), Z27, Z1
+	VFMADD231PS.BCST 200(R8), Z27, Z2
+	VFMADD231PS.BCST 204(R8), Z27, Z3
+	VFMADD231PS.BCST 208(R8), Z27, Z4
+	VFMADD231PS.BCST 212(R8), Z27, Z5
+	VFMADD231PS.BCST 216(R8), Z27, Z6
+	VFMADD231PS.BCST 220(R8), Z27, Z7
+	VPSRLD $28, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 224(R8), Z28, Z0
+	VFMADD231PS.BCST 228(R8), Z28, Z1
+	VFMADD231PS.BCST 232(R8), Z28, Z2
+	VFMADD231PS.BCST 236(R8), Z28, Z3
+	VFMADD231PS.BCST 240(R8), Z28, Z4
+	VFMADD231PS.BCST 244(R8), Z28, Z5
+	VFMADD231PS.BCST 248(R8), Z28, Z6
+	VFMADD231PS.BCST 252(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS 0(SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulByteF16FloatBy8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulByteF16FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VPBROADCASTD mask000000ff<>(SB), Z31
+	VPBROADCASTD float2to23<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPSRLD $0, Z24, Z25
+	VPTERNLOGD $0xEA, Z30, Z31, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPTERNLOGD $0xEA, Z30, Z31, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $8, Z24, Z27
+	VPTERNLOGD $0xEA, Z30, Z31, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $24, Z24, Z28
+	VPTERNLOGD $0xEA, Z30, Z31, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS 0(SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulNibbleF32FloatBy8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulNibbleF32FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMPS Z30, Z24, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $4, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $20, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	VPSRLD $8, Z24, Z25
+	VPERMPS Z30, Z25, Z25
+	VFMADD231PS.BCST 128(R8), Z25, Z0
+	VFMADD231PS.BCST 132(R8), Z25, Z1
+	VFMADD231PS.BCST 136(R8), Z25, Z2
+	VFMADD231PS.BCST 140(R8), Z25, Z3
+	VFMADD231PS.BCST 144(R8), Z25, Z4
+	VFMADD231PS.BCST 148(R8), Z25, Z5
+	VFMADD231PS.BCST 152(R8), Z25, Z6
+	VFMADD231PS.BCST 156(R8), Z25, Z7
+	VPSRLD $24, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 160(R8), Z26, Z0
+	VFMADD231PS.BCST 164(R8), Z26, Z1
+	VFMADD231PS.BCST 168(R8), Z26, Z2
+	VFMADD231PS.BCST 172(R8), Z26, Z3
+	VFMADD231PS.BCST 176(R8), Z26, Z4
+	VFMADD231PS.BCST 180(R8), Z26, Z5
+	VFMADD231PS.BCST 184(R8), Z26, Z6
+	VFMADD231PS.BCST 188(R8), Z26, Z7
+	VPSRLD $12, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 192(R8), Z27, Z0
+	VFMADD231PS.BCST 196(R8), Z27, Z1
+	VFMADD231PS.BCST 200(R8), Z27, Z2
+	VFMADD231PS.BCST 204(R8), Z27, Z3
+	VFMADD231PS.BCST 208(R8), Z27, Z4
+	VFMADD231PS.BCST 212(R8), Z27, Z5
+	VFMADD231PS.BCST 216(R8), Z27, Z6
+	VFMADD231PS.BCST 220(R8), Z27, Z7
+	VPSRLD $28, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 224(R8), Z28, Z0
+	VFMADD231PS.BCST 228(R8), Z28, Z1
+	VFMADD231PS.BCST 232(R8), Z28, Z2
+	VFMADD231PS.BCST 236(R8), Z28, Z3
+	VFMADD231PS.BCST 240(R8), Z28, Z4
+	VFMADD231PS.BCST 244(R8), Z28, Z5
+	VFMADD231PS.BCST 248(R8), Z28, Z6
+	VFMADD231PS.BCST 252(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS 0(SI), Z24
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulByteF32FloatBy8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulByteF32FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VPBROADCASTD mask000000ff<>(SB), Z31
+	VPBROADCASTD float2to23<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPSRLD $0, Z24, Z25
+	VPTERNLOGD $0xEA, Z30, Z31, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPTERNLOGD $0xEA, Z30, Z31, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $8, Z24, Z27
+	VPTERNLOGD $0xEA, Z30, Z31, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $24, Z24, Z28
+	VPTERNLOGD $0xEA, Z30, Z31, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS 0(SI), Z24
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
+	VFMADD231PS.BCST 0(R9), Z25, Z12
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS.BCST 4(R9), Z25, Z13
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS.BCST 8(R9), Z25, Z14
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS.BCST 12(R9), Z25, Z15
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS.BCST 16(R9), Z25, Z16
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS.BCST 20(R9), Z25, Z17
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS.BCST 24(R9), Z25, Z18
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS.BCST 28(R9), Z25, Z19
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulMiniBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
+//
+// mulMiniBF16FloatBy8AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
+TEXT ·mulMiniBF16FloatBy8AVX512(SB), NOSPLIT, $0-72
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 32(SI), R10
+	MOVQ words+64(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMPS Z30, Z24, Z25
+	VFMADD231PS.BCST 0(R8), Z25, Z0
+	VFMADD231PS.BCST 4(R8), Z25, Z1
+	VFMADD231PS.BCST 8(R8), Z25, Z2
+	VFMADD231PS.BCST 12(R8), Z25, Z3
+	VFMADD231PS.BCST 16(R8), Z25, Z4
+	VFMADD231PS.BCST 20(R8), Z25, Z5
+	VFMADD231PS.BCST 24(R8), Z25, Z6
+	VFMADD231PS.BCST 28(R8), Z25, Z7
+	VPSRLD $16, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 32(R8), Z26, Z0
+	VFMADD231PS.BCST 36(R8), Z26, Z1
+	VFMADD231PS.BCST 40(R8), Z26, Z2
+	VFMADD231PS.BCST 44(R8), Z26, Z3
+	VFMADD231PS.BCST 48(R8), Z26, Z4
+	VFMADD231PS.BCST 52(R8), Z26, Z5
+	VFMADD231PS.BCST 56(R8), Z26, Z6
+	VFMADD231PS.BCST 60(R8), Z26, Z7
+	VPSRLD $4, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 64(R8), Z27, Z0
+	VFMADD231PS.BCST 68(R8), Z27, Z1
+	VFMADD231PS.BCST 72(R8), Z27, Z2
+	VFMADD231PS.BCST 76(R8), Z27, Z3
+	VFMADD231PS.BCST 80(R8), Z27, Z4
+	VFMADD231PS.BCST 84(R8), Z27, Z5
+	VFMADD231PS.BCST 88(R8), Z27, Z6
+	VFMADD231PS.BCST 92(R8), Z27, Z7
+	VPSRLD $20, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 96(R8), Z28, Z0
+	VFMADD231PS.BCST 100(R8), Z28, Z1
+	VFMADD231PS.BCST 104(R8), Z28, Z2
+	VFMADD231PS.BCST 108(R8), Z28, Z3
+	VFMADD231PS.BCST 112(R8), Z28, Z4
+	VFMADD231PS.BCST 116(R8), Z28, Z5
+	VFMADD231PS.BCST 120(R8), Z28, Z6
+	VFMADD231PS.BCST 124(R8), Z28, Z7
+	VPSRLD $8, Z24, Z25
+	VPERMPS Z30, Z25, Z25
+	VFMADD231PS.BCST 128(R8), Z25, Z0
+	VFMADD231PS.BCST 132(R8), Z25, Z1
+	VFMADD231PS.BCST 136(R8), Z25, Z2
+	VFMADD231PS.BCST 140(R8), Z25, Z3
+	VFMADD231PS.BCST 144(R8), Z25, Z4
+	VFMADD231PS.BCST 148(R8), Z25, Z5
+	VFMADD231PS.BCST 152(R8), Z25, Z6
+	VFMADD231PS.BCST 156(R8), Z25, Z7
+	VPSRLD $24, Z24, Z26
+	VPERMPS Z30, Z26, Z26
+	VFMADD231PS.BCST 160(R8), Z26, Z0
+	VFMADD231PS.BCST 164(R8), Z26, Z1
+	VFMADD231PS.BCST 168(R8), Z26, Z2
+	VFMADD231PS.BCST 172(R8), Z26, Z3
+	VFMADD231PS.BCST 176(R8), Z26, Z4
+	VFMADD231PS.BCST 180(R8), Z26, Z5
+	VFMADD231PS.BCST 184(R8), Z26, Z6
+	VFMADD231PS.BCST 188(R8), Z26, Z7
+	VPSRLD $12, Z24, Z27
+	VPERMPS Z30, Z27, Z27
+	VFMADD231PS.BCST 192(R8), Z27, Z0
+	VFMADD231PS.BCST 196(R8), Z27, Z1
+	VFMADD231PS.BCST 200(R8), Z27, Z2
+	VFMADD231PS.BCST 204(R8), Z27, Z3
+	VFMADD231PS.BCST 208(R8), Z27, Z4
+	VFMADD231PS.BCST 212(R8), Z27, Z5
+	VFMADD231PS.BCST 216(R8), Z27, Z6
+	VFMADD231PS.BCST 220(R8), Z27, Z7
+	VPSRLD $28, Z24, Z28
+	VPERMPS Z30, Z28, Z28
+	VFMADD231PS.BCST 224(R8), Z28, Z0
+	VFMADD231PS.BCST 228(R8), Z28, Z1
+	VFMADD231PS.BCST 232(R8), Z28, Z2
+	VFMADD231PS.BCST 236(R8), Z28, Z3
+	VFMADD231PS.BCST 240(R8), Z28, Z4
+	VFMADD231PS.BCST 244(R8), Z28, Z5
+	VFMADD231PS.BCST 248(R8), Z28, Z6
+	VFMADD231PS.BCST 252(R8), Z28, Z7
+	ADDQ $64, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD 0(SI), Z24
+	VPSLLD $16, Z24, Z24
+	VFMADD231PS Z0, Z24, Z12
+	VFMADD231PS Z1, Z24, Z13
+	VFMADD231PS Z2, Z24, Z14
+	VFMADD231PS Z3, Z24, Z15
+	VFMADD231PS Z4, Z24, Z16
+	VFMADD231PS Z5, Z24, Z17
+	VFMADD231PS Z6, Z24, Z18
+	VFMADD231PS Z7, Z24, Z19
+	MOVQ R10, SI
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulPairsBF16FloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulPairsBF16FloatBy8AVX512 multiplies a panel of PairsBF16 weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulPairsBF16FloatBy8AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+	VPBROADCASTD high16<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VPSLLD $16, 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VFMADD231PS.BCST 16(R8), Z24, Z4
+	VFMADD231PS.BCST 20(R8), Z24, Z5
+	VFMADD231PS.BCST 24(R8), Z24, Z6
+	VFMADD231PS.BCST 28(R8), Z24, Z7
+	VPANDD 0(SI), Z31, Z25
+	VFMADD231PS.BCST 32(R8), Z25, Z0
+	VFMADD231PS.BCST 36(R8), Z25, Z1
+	VFMADD231PS.BCST 40(R8), Z25, Z2
+	VFMADD231PS.BCST 44(R8), Z25, Z3
+	VFMADD231PS.BCST 48(R8), Z25, Z4
+	VFMADD231PS.BCST 52(R8), Z25, Z5
+	VFMADD231PS.BCST 56(R8), Z25, Z6
+	VFMADD231PS.BCST 60(R8), Z25, Z7
+	VPSLLD $16, 64(SI), Z26
+	VFMADD231PS.BCST 64(R8), Z26, Z0
+	VFMADD231PS.BCST 68(R8), Z26, Z1
+	VFMADD231PS.BCST 72(R8), Z26, Z2
+	VFMADD231PS.BCST 76(R8), Z26, Z3
+	VFMADD231PS.BCST 80(R8), Z26, Z4
+	VFMADD231PS.BCST 84(R8), Z26, Z5
+	VFMADD231PS.BCST 88(R8), Z26, Z6
+	VFMADD231PS.BCST 92(R8), Z26, Z7
+	VPANDD 64(SI), Z31, Z27
+	VFMADD231PS.BCST 96(R8), Z27, Z0
+	VFMADD231PS.BCST 100(R8), Z27, Z1
+	VFMADD231PS.BCST 104(R8), Z27, Z2
+	VFMADD231PS.BCST 108(R8), Z27, Z3
+	VFMADD231PS.BCST 112(R8), Z27, Z4
+	VFMADD231PS.BCST 116(R8), Z27, Z5
+	VFMADD231PS.BCST 120(R8), Z27, Z6
+	VFMADD231PS.BCST 124(R8), Z27, Z7
+	ADDQ $128, SI
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	VADDPS Z4, Z16, Z16
+	VADDPS Z5, Z17, Z17
+	VADDPS Z6, Z18, Z18
+	VADDPS Z7, Z19, Z19
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulWideFloatBy8AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulWideFloatBy8AVX512 multiplies a panel of Wide weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulWideFloatBy8AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VMOVUPS 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VFMADD231PS.BCST 16(R8), Z24, Z4
+	VFMADD231PS.BCST 20(R8), Z24, Z5
+	VFMADD231PS.BCST 24(R8), Z24, Z6
+	VFMADD231PS.BCST 28(R8), Z24, Z7
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 32(R8), Z25, Z0
+	VFMADD231PS.BCST 36(R8), Z25, Z1
+	VFMADD231PS.BCST 40(R8), Z25, Z2
+	VFMADD231PS.BCST 44(R8), Z25, Z3
+	VFMADD231PS.BCST 48(R8), Z25, Z4
+	VFMADD231PS.BCST 52(R8), Z25, Z5
+	VFMADD231PS.BCST 56(R8), Z25, Z6
+	VFMADD231PS.BCST 60(R8), Z25, Z7
+	VMOVUPS 128(SI), Z26
+	VFMADD231PS.BCST 64(R8), Z26, Z0
+	VFMADD231PS.BCST 68(R8), Z26, Z1
+	VFMADD231PS.BCST 72(R8), Z26, Z2
+	VFMADD231PS.BCST 76(R8), Z26, Z3
+	VFMADD231PS.BCST 80(R8), Z26, Z4
+	VFMADD231PS.BCST 84(R8), Z26, Z5
+	VFMADD231PS.BCST 88(R8), Z26, Z6
+	VFMADD231PS.BCST 92(R8), Z26, Z7
+	VMOVUPS 192(SI), Z27
+	VFMADD231PS.BCST 96(R8), Z27, Z0
+	VFMADD231PS.BCST 100(R8), Z27, Z1
+	VFMADD231PS.BCST 104(R8), Z27, Z2
+	VFMADD231PS.BCST 108(R8), Z27, Z3
+	VFMADD231PS.BCST 112(R8), Z27, Z4
+	VFMADD231PS.BCST 116(R8), Z27, Z5
+	VFMADD231PS.BCST 120(R8), Z27, Z6
+	VFMADD231PS.BCST 124(R8), Z27, Z7
+	ADDQ $256, SI
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	VADDPS Z4, Z16, Z16
+	VADDPS Z5, Z17, Z17
+	VADDPS Z6, Z18, Z18
+	VADDPS Z7, Z19, Z19
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulF16FloatBy8AVX512(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
+//
+// mulF16FloatBy8AVX512 multiplies a panel of F16 weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulF16FloatBy8AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VCVTPH2PS 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VFMADD231PS.BCST 16(R8), Z24, Z4
+	VFMADD231PS.BCST 20(R8), Z24, Z5
+	VFMADD231PS.BCST 24(R8), Z24, Z6
+	VFMADD231PS.BCST 28(R8), Z24, Z7
+	VCVTPH2PS 32(SI), Z25
+	VFMADD231PS.BCST 32(R8), Z25, Z0
+	VFMADD231PS.BCST 36(R8), Z25, Z1
+	VFMADD231PS.BCST 40(R8), Z25, Z2
+	VFMADD231PS.BCST 44(R8), Z25, Z3
+	VFMADD231PS.BCST 48(R8), Z25, Z4
+	VFMADD231PS.BCST 52(R8), Z25, Z5
+	VFMADD231PS.BCST 56(R8), Z25, Z6
+	VFMADD231PS.BCST 60(R8), Z25, Z7
+	VCVTPH2PS 64(SI), Z26
+	VFMADD231PS.BCST 64(R8), Z26, Z0
+	VFMADD231PS.BCST 68(R8), Z26, Z1
+	VFMADD231PS.BCST 72(R8), Z26, Z2
+	VFMADD231PS.BCST 76(R8), Z26, Z3
+	VFMADD231PS.BCST 80(R8), Z26, Z4
+	VFMADD231PS.BCST 84(R8), Z26, Z5
+	VFMADD231PS.BCST 88(R8), Z26, Z6
+	VFMADD231PS.BCST 92(R8), Z26, Z7
+	VCVTPH2PS 96(SI), Z27
+	VFMADD231PS.BCST 96(R8), Z27, Z0
+	VFMADD231PS.BCST 100(R8), Z27, Z1
+	VFMADD231PS.BCST 104(R8), Z27, Z2
+	VFMADD231PS.BCST 108(R8), Z27, Z3
+	VFMADD231PS.BCST 112(R8), Z27, Z4
+	VFMADD231PS.BCST 116(R8), Z27, Z5
+	VFMADD231PS.BCST 120(R8), Z27, Z6
+	VFMADD231PS.BCST 124(R8), Z27, Z7
+	ADDQ $128, SI
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	VADDPS Z4, Z16, Z16
+	VADDPS Z5, Z17, Z17
+	VADDPS Z6, Z18, Z18
+	VADDPS Z7, Z19, Z19
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulF32FloatBy8AVX512(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
+//
+// mulF32FloatBy8AVX512 multiplies a panel of F32 weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulF32FloatBy8AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VMOVUPS 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VFMADD231PS.BCST 16(R8), Z24, Z4
+	VFMADD231PS.BCST 20(R8), Z24, Z5
+	VFMADD231PS.BCST 24(R8), Z24, Z6
+	VFMADD231PS.BCST 28(R8), Z24, Z7
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 32(R8), Z25, Z0
+	VFMADD231PS.BCST 36(R8), Z25, Z1
+	VFMADD231PS.BCST 40(R8), Z25, Z2
+	VFMADD231PS.BCST 44(R8), Z25, Z3
+	VFMADD231PS.BCST 48(R8), Z25, Z4
+	VFMADD231PS.BCST 52(R8), Z25, Z5
+	VFMADD231PS.BCST 56(R8), Z25, Z6
+	VFMADD231PS.BCST 60(R8), Z25, Z7
+	VMOVUPS 128(SI), Z26
+	VFMADD231PS.BCST 64(R8), Z26, Z0
+	VFMADD231PS.BCST 68(R8), Z26, Z1
+	VFMADD231PS.BCST 72(R8), Z26, Z2
+	VFMADD231PS.BCST 76(R8), Z26, Z3
+	VFMADD231PS.BCST 80(R8), Z26, Z4
+	VFMADD231PS.BCST 84(R8), Z26, Z5
+	VFMADD231PS.BCST 88(R8), Z26, Z6
+	VFMADD231PS.BCST 92(R8), Z26, Z7
+	VMOVUPS 192(SI), Z27
+	VFMADD231PS.BCST 96(R8), Z27, Z0
+	VFMADD231PS.BCST 100(R8), Z27, Z1
+	VFMADD231PS.BCST 104(R8), Z27, Z2
+	VFMADD231PS.BCST 108(R8), Z27, Z3
+	VFMADD231PS.BCST 112(R8), Z27, Z4
+	VFMADD231PS.BCST 116(R8), Z27, Z5
+	VFMADD231PS.BCST 120(R8), Z27, Z6
+	VFMADD231PS.BCST 124(R8), Z27, Z7
+	ADDQ $256, SI
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	VADDPS Z4, Z16, Z16
+	VADDPS Z5, Z17, Z17
+	VADDPS Z6, Z18, Z18
+	VADDPS Z7, Z19, Z19
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleBF16FloatBy12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulNibbleBF16FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleBF16FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -2452,7 +4058,7 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -2577,8 +4183,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -2634,17 +4239,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteBF16FloatBy12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulByteBF16FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteBF16FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -2676,13 +4282,13 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
@@ -2697,7 +4303,7 @@ again2:
 	VFMADD231PS.BCST 44(R8), Z25, Z11
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 48(R8), Z26, Z0
 	VFMADD231PS.BCST 52(R8), Z26, Z1
 	VFMADD231PS.BCST 56(R8), Z26, Z2
@@ -2712,7 +4318,7 @@ again2:
 	VFMADD231PS.BCST 92(R8), Z26, Z11
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 96(R8), Z27, Z0
 	VFMADD231PS.BCST 100(R8), Z27, Z1
 	VFMADD231PS.BCST 104(R8), Z27, Z2
@@ -2727,7 +4333,7 @@ again2:
 	VFMADD231PS.BCST 140(R8), Z27, Z11
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 144(R8), Z28, Z0
 	VFMADD231PS.BCST 148(R8), Z28, Z1
 	VFMADD231PS.BCST 152(R8), Z28, Z2
@@ -2750,8 +4356,7 @@ again2:
 	VPSLLD $16, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD $16, Z25, Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -2807,18 +4412,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF16FloatBy12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulNibbleF16FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF16FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -2848,7 +4454,7 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -2971,8 +4577,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -3028,17 +4633,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF16FloatBy12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulByteF16FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF16FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -3070,13 +4676,13 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 64(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
@@ -3091,7 +4697,7 @@ again2:
 	VFMADD231PS.BCST 44(R8), Z25, Z11
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 48(R8), Z26, Z0
 	VFMADD231PS.BCST 52(R8), Z26, Z1
 	VFMADD231PS.BCST 56(R8), Z26, Z2
@@ -3106,7 +4712,7 @@ again2:
 	VFMADD231PS.BCST 92(R8), Z26, Z11
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 96(R8), Z27, Z0
 	VFMADD231PS.BCST 100(R8), Z27, Z1
 	VFMADD231PS.BCST 104(R8), Z27, Z2
@@ -3121,7 +4727,7 @@ again2:
 	VFMADD231PS.BCST 140(R8), Z27, Z11
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 144(R8), Z28, Z0
 	VFMADD231PS.BCST 148(R8), Z28, Z1
 	VFMADD231PS.BCST 152(R8), Z28, Z2
@@ -3142,8 +4748,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VCVTPH2PS 0(SI), Z24
 	VCVTPH2PS 32(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -3199,18 +4804,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulNibbleF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulNibbleF32FloatBy12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulNibbleF32FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulNibbleF32FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS nibbleFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -3240,7 +4846,7 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -3363,8 +4969,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerNibble<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -3420,17 +5025,18 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulByteF32FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulByteF32FloatBy12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulByteF32FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulByteF32FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
 	VPBROADCASTD mask000000ff<>(SB), Z31
 	VPBROADCASTD float2to23<>(SB), Z30
 
@@ -3462,13 +5068,13 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 128(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
 	VPSRLD $0, Z24, Z25
 	VPTERNLOGD $0xEA, Z30, Z31, Z25
-	VSUBPS.BCST float2to23and128<>(SB), Z25, Z25
+	VSUBPS.BCST 68(R11), Z25, Z25
 	VFMADD231PS.BCST 0(R8), Z25, Z0
 	VFMADD231PS.BCST 4(R8), Z25, Z1
 	VFMADD231PS.BCST 8(R8), Z25, Z2
@@ -3483,7 +5089,7 @@ again2:
 	VFMADD231PS.BCST 44(R8), Z25, Z11
 	VPSRLD $16, Z24, Z26
 	VPTERNLOGD $0xEA, Z30, Z31, Z26
-	VSUBPS.BCST float2to23and128<>(SB), Z26, Z26
+	VSUBPS.BCST 68(R11), Z26, Z26
 	VFMADD231PS.BCST 48(R8), Z26, Z0
 	VFMADD231PS.BCST 52(R8), Z26, Z1
 	VFMADD231PS.BCST 56(R8), Z26, Z2
@@ -3498,7 +5104,7 @@ again2:
 	VFMADD231PS.BCST 92(R8), Z26, Z11
 	VPSRLD $8, Z24, Z27
 	VPTERNLOGD $0xEA, Z30, Z31, Z27
-	VSUBPS.BCST float2to23and128<>(SB), Z27, Z27
+	VSUBPS.BCST 68(R11), Z27, Z27
 	VFMADD231PS.BCST 96(R8), Z27, Z0
 	VFMADD231PS.BCST 100(R8), Z27, Z1
 	VFMADD231PS.BCST 104(R8), Z27, Z2
@@ -3513,7 +5119,7 @@ again2:
 	VFMADD231PS.BCST 140(R8), Z27, Z11
 	VPSRLD $24, Z24, Z28
 	VPTERNLOGD $0xEA, Z30, Z31, Z28
-	VSUBPS.BCST float2to23and128<>(SB), Z28, Z28
+	VSUBPS.BCST 68(R11), Z28, Z28
 	VFMADD231PS.BCST 144(R8), Z28, Z0
 	VFMADD231PS.BCST 148(R8), Z28, Z1
 	VFMADD231PS.BCST 152(R8), Z28, Z2
@@ -3534,8 +5140,7 @@ again2:
 	// Z24: scales, Z25: biases
 	VMOVUPS 0(SI), Z24
 	VMOVUPS 64(SI), Z25
-	VBROADCASTSS centerByte<>(SB), Z26
-	VFMADD231PS Z26, Z24, Z25
+	VFMADD231PS.BCST 64(R11), Z24, Z25
 	VFMADD231PS.BCST 0(R9), Z25, Z12
 	VFMADD231PS Z0, Z24, Z12
 	VFMADD231PS.BCST 4(R9), Z25, Z13
@@ -3591,18 +5196,19 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulMiniBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, sums *float32, segments int, steps int)
+// func mulMiniBF16FloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int)
 //
 // mulMiniBF16FloatBy12AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
-TEXT ·mulMiniBF16FloatBy12AVX512(SB), NOSPLIT, $0-64
+TEXT ·mulMiniBF16FloatBy12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
 	MOVQ panel+16(FP), SI
-	MOVQ x+32(FP), R8
-	MOVQ sums+40(FP), R9
-	MOVQ segments+48(FP), CX
-	VMOVUPS miniFloats<>(SB), Z30
+	MOVQ x+40(FP), R8
+	MOVQ sums+48(FP), R9
+	MOVQ segments+56(FP), CX
+	MOVQ codes+32(FP), R11
+	VMOVUPS (R11), Z30
 
 	// Z12 and up: sums of rows, a vector each
 	VPXORD Z12, Z12, Z12
@@ -3632,7 +5238,7 @@ again1:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	LEAQ 32(SI), R10
-	MOVQ steps+56(FP), AX
+	MOVQ words+64(FP), AX
 
 again2:
 	VMOVDQU32 0(R10), Z24
@@ -3900,6 +5506,152 @@ again3:
 	VFMADD231PS.BCST 184(R8), Z27, Z10
 	VFMADD231PS.BCST 188(R8), Z27, Z11
 	ADDQ $128, SI
+	ADDQ $192, R8
+	DECQ AX
+	JNZ again3
+	VADDPS Z0, Z12, Z12
+	VADDPS Z1, Z13, Z13
+	VADDPS Z2, Z14, Z14
+	VADDPS Z3, Z15, Z15
+	VADDPS Z4, Z16, Z16
+	VADDPS Z5, Z17, Z17
+	VADDPS Z6, Z18, Z18
+	VADDPS Z7, Z19, Z19
+	VADDPS Z8, Z20, Z20
+	VADDPS Z9, Z21, Z21
+	VADDPS Z10, Z22, Z22
+	VADDPS Z11, Z23, Z23
+	TESTQ CX, CX
+	JNZ block1
+	VMOVUPS Z12, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z20, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z21, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z22, 0(DI)
+	ADDQ DX, DI
+	VMOVUPS Z23, 0(DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulWideFloatBy12AVX512(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulWideFloatBy12AVX512 multiplies a panel of Wide weights with a tile of 12 vectors of float32: see mulPlain.
+TEXT ·mulWideFloatBy12AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+32(FP), R8
+	MOVQ steps+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+block1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+	// AX: steps of this block
+	MOVQ CX, AX
+	CMPQ AX, $16
+	JLE short2
+	MOVQ $16, AX
+
+short2:
+	SUBQ AX, CX
+
+again3:
+	VMOVUPS 0(SI), Z24
+	VFMADD231PS.BCST 0(R8), Z24, Z0
+	VFMADD231PS.BCST 4(R8), Z24, Z1
+	VFMADD231PS.BCST 8(R8), Z24, Z2
+	VFMADD231PS.BCST 12(R8), Z24, Z3
+	VFMADD231PS.BCST 16(R8), Z24, Z4
+	VFMADD231PS.BCST 20(R8), Z24, Z5
+	VFMADD231PS.BCST 24(R8), Z24, Z6
+	VFMADD231PS.BCST 28(R8), Z24, Z7
+	VFMADD231PS.BCST 32(R8), Z24, Z8
+	VFMADD231PS.BCST 36(R8), Z24, Z9
+	VFMADD231PS.BCST 40(R8), Z24, Z10
+	VFMADD231PS.BCST 44(R8), Z24, Z11
+	VMOVUPS 64(SI), Z25
+	VFMADD231PS.BCST 48(R8), Z25, Z0
+	VFMADD231PS.BCST 52(R8), Z25, Z1
+	VFMADD231PS.BCST 56(R8), Z25, Z2
+	VFMADD231PS.BCST 60(R8), Z25, Z3
+	VFMADD231PS.BCST 64(R8), Z25, Z4
+	VFMADD231PS.BCST 68(R8), Z25, Z5
+	VFMADD231PS.BCST 72(R8), Z25, Z6
+	VFMADD231PS.BCST 76(R8), Z25, Z7
+	VFMADD231PS.BCST 80(R8), Z25, Z8
+	VFMADD231PS.BCST 84(R8), Z25, Z9
+	VFMADD231PS.BCST 88(R8), Z25, Z10
+	VFMADD231PS.BCST 92(R8), Z25, Z11
+	VMOVUPS 128(SI), Z26
+	VFMADD231PS.BCST 96(R8), Z26, Z0
+	VFMADD231PS.BCST 100(R8), Z26, Z1
+	VFMADD231PS.BCST 104(R8), Z26, Z2
+	VFMADD231PS.BCST 108(R8), Z26, Z3
+	VFMADD231PS.BCST 112(R8), Z26, Z4
+	VFMADD231PS.BCST 116(R8), Z26, Z5
+	VFMADD231PS.BCST 120(R8), Z26, Z6
+	VFMADD231PS.BCST 124(R8), Z26, Z7
+	VFMADD231PS.BCST 128(R8), Z26, Z8
+	VFMADD231PS.BCST 132(R8), Z26, Z9
+	VFMADD231PS.BCST 136(R8), Z26, Z10
+	VFMADD231PS.BCST 140(R8), Z26, Z11
+	VMOVUPS 192(SI), Z27
+	VFMADD231PS.BCST 144(R8), Z27, Z0
+	VFMADD231PS.BCST 148(R8), Z27, Z1
+	VFMADD231PS.BCST 152(R8), Z27, Z2
+	VFMADD231PS.BCST 156(R8), Z27, Z3
+	VFMADD231PS.BCST 160(R8), Z27, Z4
+	VFMADD231PS.BCST 164(R8), Z27, Z5
+	VFMADD231PS.BCST 168(R8), Z27, Z6
+	VFMADD231PS.BCST 172(R8), Z27, Z7
+	VFMADD231PS.BCST 176(R8), Z27, Z8
+	VFMADD231PS.BCST 180(R8), Z27, Z9
+	VFMADD231PS.BCST 184(R8), Z27, Z10
+	VFMADD231PS.BCST 188(R8), Z27, Z11
+	ADDQ $256, SI
 	ADDQ $192, R8
 	DECQ AX
 	JNZ again3

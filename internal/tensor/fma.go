@@ -5,7 +5,7 @@ import "math"
 // fma is a*b + c with one rounding, as the instructions of processors make it. The product of two float32 is exact in float64; the sum is rounded to float64 and then to float32, and only where
 // the first rounding ends in the middle between two float32 can the second go wrong.
 func fma(a, b, c float32) float32 {
-	product := float64(a) * float64(b)
+	product := float64(float64(a) * float64(b))
 	sum := product + float64(c)
 	if bits := math.Float64bits(sum); bits&(1<<29-1) != 1<<28 && (bits>>52&0x7FF) > 1023-126 {
 		return float32(sum)

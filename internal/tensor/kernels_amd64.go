@@ -1,15 +1,11 @@
 package tensor
 
-import "golang.org/x/sys/cpu"
+import "github.com/mlxbuild/mlxbuild/internal/cpu"
 
-// haveFour reports whether this CPU runs the assembly: AVX2, and nothing newer.
-var haveFour = cpu.X86.HasAVX2
+// haveFour reports whether this CPU runs the assembly of attention.
+var haveFour = cpu.Has(cpu.AVX2)
 
-//go:noescape
-func mulFour(a *fourArgs)
-
-//go:noescape
-func splitPairs(dst, src *float32, steps int)
+var useFour = haveFour
 
 //go:noescape
 func dotPair(out *[2]float32, q, k0, k1 *float32, steps int)

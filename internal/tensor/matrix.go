@@ -1,10 +1,9 @@
 // Package tensor is the float32 arithmetic of running a model on the CPU: matrices that stay packed as their file has them, and the few operations between them.
 //
 // It promises the same bits on every machine, for any number of workers, and for a token computed alone or in a block of others: the order of every sum is part of what a function is
-// (see Dot and Matrix.Mul), no product is fused into a sum, and exp, log, sin and cos are its own. It allocates only in constructors. It knows no files and no models, and refuses
-// matrices whose bytes do not follow from their sizes.
+// (see Matrix.Mul), products are fused into sums only where that is said, and exp, log, sin and cos are its own. It knows no files and no models, and refuses matrices whose bytes do not follow from their sizes.
 //
-// reference.go says the arithmetic of a product plainly; tests hold the fast versions to it, bit for bit.
+// reference.go says the arithmetic of a product plainly; tests hold the kernels of every level to it, bit for bit (see internal/cpu, internal/asmgen).
 package tensor
 
 import (
@@ -25,8 +24,10 @@ type Matrix struct {
 	Scheme     quant.Scheme // Mode "" for plain values
 	Packed     quant.Packed // plain values stand in Weight
 
+	layout layout // of panels
+	panels []byte // [panelCount][layout.bytes] after Lay
+
 	rowBytes int
-	block    int           // columns summed up on their own
 	groups   int           // scales in a row; 0 for plain values
 	center   float32       // affine: what is subtracted from codes, so that they lie around 0
 	values   *[256]float32 // of codes; as many count as there are codes
@@ -35,7 +36,7 @@ type Matrix struct {
 
 // NewMatrix checks that the bytes are a matrix's. scheme has Mode "" for plain values.
 func NewMatrix(rows, cols int, t quant.Float, scheme quant.Scheme, p quant.Packed) (*Matrix, error) {
-	m := &Matrix{Rows: rows, Cols: cols, Float: t, Scheme: scheme, Packed: p, block: Block}
+	m := &Matrix{Rows: rows, Cols: cols, Float: t, Scheme: scheme, Packed: p}
 	if rows < 1 || cols < 1 || t > quant.BF16 {
 		return nil, fmt.Errorf("a matrix of %d x %d cannot be", rows, cols)
 	}
@@ -44,6 +45,7 @@ func NewMatrix(rows, cols int, t quant.Float, scheme quant.Scheme, p quant.Packe
 		if len(p.Weight) != rows*m.rowBytes {
 			return nil, fmt.Errorf("a %d x %d matrix of %s has %d bytes, not %d", rows, cols, t, rows*m.rowBytes, len(p.Weight))
 		}
+		m.layout = m.newLayout()
 		return m, nil
 	}
 	if err := scheme.Validate(); err != nil {
@@ -58,8 +60,8 @@ func NewMatrix(rows, cols int, t quant.Float, scheme quant.Scheme, p quant.Packe
 			weight, scales, biases, len(p.Weight), len(p.Scales), len(p.Biases))
 	}
 	m.rowBytes, m.groups = weight/rows, cols/scheme.GroupSize
-	m.block = min(scheme.GroupSize, Block)
 	m.prepare()
+	m.layout = m.newLayout()
 	return m, nil
 }
 
@@ -170,7 +172,10 @@ func (m *Matrix) scales(scale, bias []float32, row int) {
 	}
 }
 
-// Bytes of the matrix as stored.
+// Bytes that running with the matrix takes: as it is stored, or laid out.
 func (m *Matrix) Bytes() int64 {
+	if m.layout.segments > 0 {
+		return int64(m.panelCount()) * int64(m.layout.bytes)
+	}
 	return int64(len(m.Packed.Weight)) + int64(len(m.Packed.Scales)) + int64(len(m.Packed.Biases))
 }

@@ -2,197 +2,340 @@
 
 package tensor
 
-// mulNibbleBF16X16By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteBF16X16By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+import "github.com/mlxbuild/mlxbuild/internal/quant"
 
 // mulNibbleBF16X8By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulNibbleBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// mulNibbleBF16X16By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
 // mulByteBF16X8By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulByteBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
-// mulNibbleBF16X16By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+// mulByteBF16X16By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
-func mulNibbleBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteBF16X16By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleBF16X8By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteBF16X8By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleBF16X16By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteBF16X16By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleBF16X8By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteBF16X8By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF16X16By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF16X16By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+func mulByteBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
 // mulNibbleF16X8By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulNibbleF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// mulNibbleF16X16By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
 // mulByteF16X8By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulByteF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
-// mulNibbleF16X16By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+// mulByteF16X16By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
-func mulNibbleF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF16X16By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF16X8By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF16X8By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF16X16By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF16X16By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF16X8By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF16X8By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF32X16By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF32X16By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+func mulByteF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
 // mulNibbleF32X8By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulNibbleF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// mulNibbleF32X16By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
 // mulByteF32X8By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulByteF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
-// mulNibbleF32X16By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+// mulByteF32X16By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
-func mulNibbleF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF32X16By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF32X8By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF32X8By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF32X16By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF32X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF32X16By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF32X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulNibbleF32X8By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulNibbleF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-
-// mulByteF32X8By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-//
-//go:noescape
-func mulByteF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+func mulByteF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
 // mulMiniBF16X16By1AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulMiniBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// mulNibbleBF16X8By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleBF16X16By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X8By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X16By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X8By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X16By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X8By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X16By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X8By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X16By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X8By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X16By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
 // mulMiniBF16X16By4AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulMiniBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// mulNibbleBF16X8By8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleBF16X16By8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X8By8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X16By8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X8By8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X16By8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X8By8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X16By8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X8By8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X16By8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X8By8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X16By8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulMiniBF16X16By8AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulMiniBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleBF16X8By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleBF16X16By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X8By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteBF16X16By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X8By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF16X16By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X8By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF16X16By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X8By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulNibbleF32X16By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulNibbleF32X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X8By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// mulByteF32X16By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
+//
+//go:noescape
+func mulByteF32X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
 // mulMiniBF16X16By12AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
 //
 //go:noescape
 func mulMiniBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+
+// transposeNibbleAVX512 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeNibbleAVX512(dst *byte, src *byte, stride int, fours int)
+
+// transposeByteAVX512 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeByteAVX512(dst *byte, src *byte, stride int, fours int)
+
+// transposeWordsAVX512 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeWordsAVX512(dst *byte, src *byte, stride int, fours int)
+
+// integersAVX512 puts the kernels of this file into a table.
+func integersAVX512(k *kernels) {
+	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1AVX512
+	k.integers[nibbles][quant.BF16][1][0] = mulNibbleBF16X16By1AVX512
+	k.integers[octets][quant.BF16][0][0] = mulByteBF16X8By1AVX512
+	k.integers[octets][quant.BF16][1][0] = mulByteBF16X16By1AVX512
+	k.integers[nibbles][quant.F16][0][0] = mulNibbleF16X8By1AVX512
+	k.integers[nibbles][quant.F16][1][0] = mulNibbleF16X16By1AVX512
+	k.integers[octets][quant.F16][0][0] = mulByteF16X8By1AVX512
+	k.integers[octets][quant.F16][1][0] = mulByteF16X16By1AVX512
+	k.integers[nibbles][quant.F32][0][0] = mulNibbleF32X8By1AVX512
+	k.integers[nibbles][quant.F32][1][0] = mulNibbleF32X16By1AVX512
+	k.integers[octets][quant.F32][0][0] = mulByteF32X8By1AVX512
+	k.integers[octets][quant.F32][1][0] = mulByteF32X16By1AVX512
+	k.integers[minis][quant.BF16][1][0] = mulMiniBF16X16By1AVX512
+	k.integers[nibbles][quant.BF16][0][1] = mulNibbleBF16X8By4AVX512
+	k.integers[nibbles][quant.BF16][1][1] = mulNibbleBF16X16By4AVX512
+	k.integers[octets][quant.BF16][0][1] = mulByteBF16X8By4AVX512
+	k.integers[octets][quant.BF16][1][1] = mulByteBF16X16By4AVX512
+	k.integers[nibbles][quant.F16][0][1] = mulNibbleF16X8By4AVX512
+	k.integers[nibbles][quant.F16][1][1] = mulNibbleF16X16By4AVX512
+	k.integers[octets][quant.F16][0][1] = mulByteF16X8By4AVX512
+	k.integers[octets][quant.F16][1][1] = mulByteF16X16By4AVX512
+	k.integers[nibbles][quant.F32][0][1] = mulNibbleF32X8By4AVX512
+	k.integers[nibbles][quant.F32][1][1] = mulNibbleF32X16By4AVX512
+	k.integers[octets][quant.F32][0][1] = mulByteF32X8By4AVX512
+	k.integers[octets][quant.F32][1][1] = mulByteF32X16By4AVX512
+	k.integers[minis][quant.BF16][1][1] = mulMiniBF16X16By4AVX512
+	k.integers[nibbles][quant.BF16][0][2] = mulNibbleBF16X8By8AVX512
+	k.integers[nibbles][quant.BF16][1][2] = mulNibbleBF16X16By8AVX512
+	k.integers[octets][quant.BF16][0][2] = mulByteBF16X8By8AVX512
+	k.integers[octets][quant.BF16][1][2] = mulByteBF16X16By8AVX512
+	k.integers[nibbles][quant.F16][0][2] = mulNibbleF16X8By8AVX512
+	k.integers[nibbles][quant.F16][1][2] = mulNibbleF16X16By8AVX512
+	k.integers[octets][quant.F16][0][2] = mulByteF16X8By8AVX512
+	k.integers[octets][quant.F16][1][2] = mulByteF16X16By8AVX512
+	k.integers[nibbles][quant.F32][0][2] = mulNibbleF32X8By8AVX512
+	k.integers[nibbles][quant.F32][1][2] = mulNibbleF32X16By8AVX512
+	k.integers[octets][quant.F32][0][2] = mulByteF32X8By8AVX512
+	k.integers[octets][quant.F32][1][2] = mulByteF32X16By8AVX512
+	k.integers[minis][quant.BF16][1][2] = mulMiniBF16X16By8AVX512
+	k.integers[nibbles][quant.BF16][0][3] = mulNibbleBF16X8By12AVX512
+	k.integers[nibbles][quant.BF16][1][3] = mulNibbleBF16X16By12AVX512
+	k.integers[octets][quant.BF16][0][3] = mulByteBF16X8By12AVX512
+	k.integers[octets][quant.BF16][1][3] = mulByteBF16X16By12AVX512
+	k.integers[nibbles][quant.F16][0][3] = mulNibbleF16X8By12AVX512
+	k.integers[nibbles][quant.F16][1][3] = mulNibbleF16X16By12AVX512
+	k.integers[octets][quant.F16][0][3] = mulByteF16X8By12AVX512
+	k.integers[octets][quant.F16][1][3] = mulByteF16X16By12AVX512
+	k.integers[nibbles][quant.F32][0][3] = mulNibbleF32X8By12AVX512
+	k.integers[nibbles][quant.F32][1][3] = mulNibbleF32X16By12AVX512
+	k.integers[octets][quant.F32][0][3] = mulByteF32X8By12AVX512
+	k.integers[octets][quant.F32][1][3] = mulByteF32X16By12AVX512
+	k.integers[minis][quant.BF16][1][3] = mulMiniBF16X16By12AVX512
+	k.transpose[nibbles] = transposeNibbleAVX512
+	k.transpose[minis] = transposeNibbleAVX512
+	k.transpose[octets] = transposeByteAVX512
+	k.transpose[pairs] = transposeWordsAVX512
+	k.transpose[wide] = transposeWordsAVX512
+}

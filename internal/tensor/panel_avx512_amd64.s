@@ -2,14 +2,14 @@
 
 #include "textflag.h"
 
+DATA mask0f0f0f0f<>+0(SB)/8, $0x0f0f0f0f0f0f0f0f
+GLOBL mask0f0f0f0f<>(SB), RODATA|NOPTR, $8
+
 DATA mask000f000f<>+0(SB)/8, $0x000f000f000f000f
 GLOBL mask000f000f<>(SB), RODATA|NOPTR, $8
 
 DATA mask00ff00ff<>+0(SB)/8, $0x00ff00ff00ff00ff
 GLOBL mask00ff00ff<>(SB), RODATA|NOPTR, $8
-
-DATA mask0f0f0f0f<>+0(SB)/8, $0x0f0f0f0f0f0f0f0f
-GLOBL mask0f0f0f0f<>(SB), RODATA|NOPTR, $8
 
 DATA miniWords<>+0(SB)/8, $0x0003000200010000
 DATA miniWords<>+8(SB)/8, $0x000c000800060004
@@ -20,6 +20,80 @@ DATA miniWords<>+40(SB)/8, $0x000c000800060004
 DATA miniWords<>+48(SB)/8, $0xfffdfffeffff0000
 DATA miniWords<>+56(SB)/8, $0xfff4fff8fffafffc
 GLOBL miniWords<>(SB), RODATA|NOPTR, $64
+
+DATA nibblePairs<>+0(SB)/8, $0x1001100110011001
+GLOBL nibblePairs<>(SB), RODATA|NOPTR, $8
+
+DATA nibbleOrder<>+0(SB)/8, $0x0b0a030209080100
+DATA nibbleOrder<>+8(SB)/8, $0x0f0e07060d0c0504
+GLOBL nibbleOrder<>(SB), RODATA|NOPTR, $16
+
+DATA byteOrder<>+0(SB)/8, $0x0705060403010200
+DATA byteOrder<>+8(SB)/8, $0x0f0d0e0c0b090a08
+GLOBL byteOrder<>(SB), RODATA|NOPTR, $16
+
+// func mulNibbleBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleBF16X8By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleBF16X8By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 4(R8), Z26, Z1
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 8(R8), Z27, Z2
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 12(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $16, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
 
 // func mulNibbleBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
@@ -94,6 +168,56 @@ again2:
 	VZEROUPPER
 	RET
 
+// func mulByteBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteBF16X8By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteBF16X8By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	ADDQ $128, R10
+	ADDQ $8, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
 // func mulByteBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
 // mulByteBF16X16By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
@@ -155,10 +279,10 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulNibbleBF16X8By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleBF16X8By1AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF16X8By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X8By1AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -198,10 +322,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
 	MOVQ R10, SI
 	VPADDD Z1, Z0, Z0
 	VPADDD Z2, Z0, Z0
@@ -218,10 +340,81 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulByteBF16X8By1AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteBF16X8By1AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF16X16By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X16By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 4(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 8(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 12(R8), Z28, Z3
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 16(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 20(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 24(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 28(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $32, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X8By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF16X8By1AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -250,10 +443,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
 	MOVQ R10, SI
 	VPADDD Z1, Z0, Z0
 	VMULPS.BCST 0(R9), Z24, Z26
@@ -264,6 +455,477 @@ again2:
 	DECQ CX
 	JNZ again1
 	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X16By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF16X16By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 4(R8), Z26, Z1
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 8(R8), Z27, Z2
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 12(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $16, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X8By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X8By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 4(R8), Z26, Z1
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 8(R8), Z27, Z2
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 12(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $16, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X16By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X16By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 4(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 8(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 12(R8), Z28, Z3
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 16(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 20(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 24(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 28(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $32, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X8By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF32X8By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	ADDQ $128, R10
+	ADDQ $8, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X16By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF32X16By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 4(R8), Z26, Z1
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 8(R8), Z27, Z2
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 12(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $16, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 4(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulMiniBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulMiniBF16X16By1AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulMiniBF16X16By1AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VMOVDQU32 miniWords<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	LEAQ 32(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 4(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 8(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 12(R8), Z28, Z3
+	VMOVDQU32 64(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 16(R8), Z25, Z0
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 20(R8), Z26, Z1
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 24(R8), Z27, Z2
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 28(R8), Z28, Z3
+	ADDQ $128, R10
+	ADDQ $32, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VPADDD Z2, Z0, Z0
+	VPADDD Z3, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS Z0, Z26, Z12
+	ADDQ $8, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleBF16X8By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleBF16X8By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z2
+	VPDPBUSD.BCST 8(R8), Z25, Z4
+	VPDPBUSD.BCST 12(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 16(R8), Z26, Z1
+	VPDPBUSD.BCST 20(R8), Z26, Z3
+	VPDPBUSD.BCST 24(R8), Z26, Z5
+	VPDPBUSD.BCST 28(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 32(R8), Z27, Z0
+	VPDPBUSD.BCST 36(R8), Z27, Z2
+	VPDPBUSD.BCST 40(R8), Z27, Z4
+	VPDPBUSD.BCST 44(R8), Z27, Z6
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 48(R8), Z28, Z1
+	VPDPBUSD.BCST 52(R8), Z28, Z3
+	VPDPBUSD.BCST 56(R8), Z28, Z5
+	VPDPBUSD.BCST 60(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
 	ADDQ DX, DI
 	VZEROUPPER
 	RET
@@ -348,6 +1010,92 @@ again2:
 	VPDPWSSD.BCST 124(R8), Z28, Z7
 	ADDQ $128, R10
 	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteBF16X8By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteBF16X8By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z2
+	VPDPBUSD.BCST 8(R8), Z24, Z4
+	VPDPBUSD.BCST 12(R8), Z24, Z6
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 16(R8), Z24, Z1
+	VPDPBUSD.BCST 20(R8), Z24, Z3
+	VPDPBUSD.BCST 24(R8), Z24, Z5
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	ADDQ $128, R10
+	ADDQ $32, R8
 	DECQ AX
 	JNZ again2
 
@@ -490,10 +1238,10 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulNibbleBF16X8By4AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleBF16X8By4AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF16X8By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X8By4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -552,10 +1300,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
 	MOVQ R10, SI
 	VPADDD Z1, Z0, Z0
 	VMULPS.BCST 0(R9), Z24, Z26
@@ -591,10 +1337,131 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulByteBF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulByteBF16X8By4AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteBF16X8By4AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF16X16By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X16By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z2
+	VPDPWSSD.BCST 8(R8), Z25, Z4
+	VPDPWSSD.BCST 12(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 16(R8), Z26, Z1
+	VPDPWSSD.BCST 20(R8), Z26, Z3
+	VPDPWSSD.BCST 24(R8), Z26, Z5
+	VPDPWSSD.BCST 28(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 32(R8), Z27, Z0
+	VPDPWSSD.BCST 36(R8), Z27, Z2
+	VPDPWSSD.BCST 40(R8), Z27, Z4
+	VPDPWSSD.BCST 44(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 48(R8), Z28, Z1
+	VPDPWSSD.BCST 52(R8), Z28, Z3
+	VPDPWSSD.BCST 56(R8), Z28, Z5
+	VPDPWSSD.BCST 60(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 64(R8), Z25, Z0
+	VPDPWSSD.BCST 68(R8), Z25, Z2
+	VPDPWSSD.BCST 72(R8), Z25, Z4
+	VPDPWSSD.BCST 76(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 80(R8), Z26, Z1
+	VPDPWSSD.BCST 84(R8), Z26, Z3
+	VPDPWSSD.BCST 88(R8), Z26, Z5
+	VPDPWSSD.BCST 92(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 96(R8), Z27, Z0
+	VPDPWSSD.BCST 100(R8), Z27, Z2
+	VPDPWSSD.BCST 104(R8), Z27, Z4
+	VPDPWSSD.BCST 108(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 112(R8), Z28, Z1
+	VPDPWSSD.BCST 116(R8), Z28, Z3
+	VPDPWSSD.BCST 120(R8), Z28, Z5
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X8By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF16X8By4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -638,10 +1505,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
 	MOVQ R10, SI
 	VPADDD Z1, Z0, Z0
 	VMULPS.BCST 0(R9), Z24, Z26
@@ -673,6 +1538,2698 @@ again2:
 	VMOVUPS Z14, (DI)
 	ADDQ DX, DI
 	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X16By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF16X16By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z2
+	VPDPWSSD.BCST 8(R8), Z25, Z4
+	VPDPWSSD.BCST 12(R8), Z25, Z6
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 16(R8), Z26, Z1
+	VPDPWSSD.BCST 20(R8), Z26, Z3
+	VPDPWSSD.BCST 24(R8), Z26, Z5
+	VPDPWSSD.BCST 28(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 32(R8), Z27, Z0
+	VPDPWSSD.BCST 36(R8), Z27, Z2
+	VPDPWSSD.BCST 40(R8), Z27, Z4
+	VPDPWSSD.BCST 44(R8), Z27, Z6
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 48(R8), Z28, Z1
+	VPDPWSSD.BCST 52(R8), Z28, Z3
+	VPDPWSSD.BCST 56(R8), Z28, Z5
+	VPDPWSSD.BCST 60(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X8By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X8By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z2
+	VPDPBUSD.BCST 8(R8), Z25, Z4
+	VPDPBUSD.BCST 12(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 16(R8), Z26, Z1
+	VPDPBUSD.BCST 20(R8), Z26, Z3
+	VPDPBUSD.BCST 24(R8), Z26, Z5
+	VPDPBUSD.BCST 28(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 32(R8), Z27, Z0
+	VPDPBUSD.BCST 36(R8), Z27, Z2
+	VPDPBUSD.BCST 40(R8), Z27, Z4
+	VPDPBUSD.BCST 44(R8), Z27, Z6
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 48(R8), Z28, Z1
+	VPDPBUSD.BCST 52(R8), Z28, Z3
+	VPDPBUSD.BCST 56(R8), Z28, Z5
+	VPDPBUSD.BCST 60(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X16By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X16By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z2
+	VPDPWSSD.BCST 8(R8), Z25, Z4
+	VPDPWSSD.BCST 12(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 16(R8), Z26, Z1
+	VPDPWSSD.BCST 20(R8), Z26, Z3
+	VPDPWSSD.BCST 24(R8), Z26, Z5
+	VPDPWSSD.BCST 28(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 32(R8), Z27, Z0
+	VPDPWSSD.BCST 36(R8), Z27, Z2
+	VPDPWSSD.BCST 40(R8), Z27, Z4
+	VPDPWSSD.BCST 44(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 48(R8), Z28, Z1
+	VPDPWSSD.BCST 52(R8), Z28, Z3
+	VPDPWSSD.BCST 56(R8), Z28, Z5
+	VPDPWSSD.BCST 60(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 64(R8), Z25, Z0
+	VPDPWSSD.BCST 68(R8), Z25, Z2
+	VPDPWSSD.BCST 72(R8), Z25, Z4
+	VPDPWSSD.BCST 76(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 80(R8), Z26, Z1
+	VPDPWSSD.BCST 84(R8), Z26, Z3
+	VPDPWSSD.BCST 88(R8), Z26, Z5
+	VPDPWSSD.BCST 92(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 96(R8), Z27, Z0
+	VPDPWSSD.BCST 100(R8), Z27, Z2
+	VPDPWSSD.BCST 104(R8), Z27, Z4
+	VPDPWSSD.BCST 108(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 112(R8), Z28, Z1
+	VPDPWSSD.BCST 116(R8), Z28, Z3
+	VPDPWSSD.BCST 120(R8), Z28, Z5
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X8By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF32X8By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z2
+	VPDPBUSD.BCST 8(R8), Z24, Z4
+	VPDPBUSD.BCST 12(R8), Z24, Z6
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 16(R8), Z24, Z1
+	VPDPBUSD.BCST 20(R8), Z24, Z3
+	VPDPBUSD.BCST 24(R8), Z24, Z5
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	ADDQ $128, R10
+	ADDQ $32, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X16By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF32X16By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z2
+	VPDPWSSD.BCST 8(R8), Z25, Z4
+	VPDPWSSD.BCST 12(R8), Z25, Z6
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 16(R8), Z26, Z1
+	VPDPWSSD.BCST 20(R8), Z26, Z3
+	VPDPWSSD.BCST 24(R8), Z26, Z5
+	VPDPWSSD.BCST 28(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 32(R8), Z27, Z0
+	VPDPWSSD.BCST 36(R8), Z27, Z2
+	VPDPWSSD.BCST 40(R8), Z27, Z4
+	VPDPWSSD.BCST 44(R8), Z27, Z6
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 48(R8), Z28, Z1
+	VPDPWSSD.BCST 52(R8), Z28, Z3
+	VPDPWSSD.BCST 56(R8), Z28, Z5
+	VPDPWSSD.BCST 60(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 16(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 20(R9), Z25, Z13
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 24(R9), Z25, Z14
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 28(R9), Z25, Z15
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulMiniBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulMiniBF16X16By4AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulMiniBF16X16By4AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VMOVDQU32 miniWords<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 32(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z2
+	VPDPWSSD.BCST 8(R8), Z25, Z4
+	VPDPWSSD.BCST 12(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 16(R8), Z26, Z1
+	VPDPWSSD.BCST 20(R8), Z26, Z3
+	VPDPWSSD.BCST 24(R8), Z26, Z5
+	VPDPWSSD.BCST 28(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 32(R8), Z27, Z0
+	VPDPWSSD.BCST 36(R8), Z27, Z2
+	VPDPWSSD.BCST 40(R8), Z27, Z4
+	VPDPWSSD.BCST 44(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 48(R8), Z28, Z1
+	VPDPWSSD.BCST 52(R8), Z28, Z3
+	VPDPWSSD.BCST 56(R8), Z28, Z5
+	VPDPWSSD.BCST 60(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 64(R8), Z25, Z0
+	VPDPWSSD.BCST 68(R8), Z25, Z2
+	VPDPWSSD.BCST 72(R8), Z25, Z4
+	VPDPWSSD.BCST 76(R8), Z25, Z6
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 80(R8), Z26, Z1
+	VPDPWSSD.BCST 84(R8), Z26, Z3
+	VPDPWSSD.BCST 88(R8), Z26, Z5
+	VPDPWSSD.BCST 92(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 96(R8), Z27, Z0
+	VPDPWSSD.BCST 100(R8), Z27, Z2
+	VPDPWSSD.BCST 104(R8), Z27, Z4
+	VPDPWSSD.BCST 108(R8), Z27, Z6
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 112(R8), Z28, Z1
+	VPDPWSSD.BCST 116(R8), Z28, Z3
+	VPDPWSSD.BCST 120(R8), Z28, Z5
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	MOVQ R10, SI
+	VPADDD Z1, Z0, Z0
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS Z0, Z26, Z12
+	VPADDD Z3, Z2, Z2
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS Z2, Z27, Z13
+	VPADDD Z5, Z4, Z4
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS Z4, Z28, Z14
+	VPADDD Z7, Z6, Z6
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS Z6, Z26, Z15
+	ADDQ $32, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleBF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleBF16X8By8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleBF16X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z1
+	VPDPBUSD.BCST 8(R8), Z25, Z2
+	VPDPBUSD.BCST 12(R8), Z25, Z3
+	VPDPBUSD.BCST 16(R8), Z25, Z4
+	VPDPBUSD.BCST 20(R8), Z25, Z5
+	VPDPBUSD.BCST 24(R8), Z25, Z6
+	VPDPBUSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 32(R8), Z26, Z0
+	VPDPBUSD.BCST 36(R8), Z26, Z1
+	VPDPBUSD.BCST 40(R8), Z26, Z2
+	VPDPBUSD.BCST 44(R8), Z26, Z3
+	VPDPBUSD.BCST 48(R8), Z26, Z4
+	VPDPBUSD.BCST 52(R8), Z26, Z5
+	VPDPBUSD.BCST 56(R8), Z26, Z6
+	VPDPBUSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 64(R8), Z27, Z0
+	VPDPBUSD.BCST 68(R8), Z27, Z1
+	VPDPBUSD.BCST 72(R8), Z27, Z2
+	VPDPBUSD.BCST 76(R8), Z27, Z3
+	VPDPBUSD.BCST 80(R8), Z27, Z4
+	VPDPBUSD.BCST 84(R8), Z27, Z5
+	VPDPBUSD.BCST 88(R8), Z27, Z6
+	VPDPBUSD.BCST 92(R8), Z27, Z7
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 96(R8), Z28, Z0
+	VPDPBUSD.BCST 100(R8), Z28, Z1
+	VPDPBUSD.BCST 104(R8), Z28, Z2
+	VPDPBUSD.BCST 108(R8), Z28, Z3
+	VPDPBUSD.BCST 112(R8), Z28, Z4
+	VPDPBUSD.BCST 116(R8), Z28, Z5
+	VPDPBUSD.BCST 120(R8), Z28, Z6
+	VPDPBUSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleBF16X16By8AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleBF16X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 128(R8), Z25, Z0
+	VPDPWSSD.BCST 132(R8), Z25, Z1
+	VPDPWSSD.BCST 136(R8), Z25, Z2
+	VPDPWSSD.BCST 140(R8), Z25, Z3
+	VPDPWSSD.BCST 144(R8), Z25, Z4
+	VPDPWSSD.BCST 148(R8), Z25, Z5
+	VPDPWSSD.BCST 152(R8), Z25, Z6
+	VPDPWSSD.BCST 156(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 160(R8), Z26, Z0
+	VPDPWSSD.BCST 164(R8), Z26, Z1
+	VPDPWSSD.BCST 168(R8), Z26, Z2
+	VPDPWSSD.BCST 172(R8), Z26, Z3
+	VPDPWSSD.BCST 176(R8), Z26, Z4
+	VPDPWSSD.BCST 180(R8), Z26, Z5
+	VPDPWSSD.BCST 184(R8), Z26, Z6
+	VPDPWSSD.BCST 188(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 192(R8), Z27, Z0
+	VPDPWSSD.BCST 196(R8), Z27, Z1
+	VPDPWSSD.BCST 200(R8), Z27, Z2
+	VPDPWSSD.BCST 204(R8), Z27, Z3
+	VPDPWSSD.BCST 208(R8), Z27, Z4
+	VPDPWSSD.BCST 212(R8), Z27, Z5
+	VPDPWSSD.BCST 216(R8), Z27, Z6
+	VPDPWSSD.BCST 220(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 224(R8), Z28, Z0
+	VPDPWSSD.BCST 228(R8), Z28, Z1
+	VPDPWSSD.BCST 232(R8), Z28, Z2
+	VPDPWSSD.BCST 236(R8), Z28, Z3
+	VPDPWSSD.BCST 240(R8), Z28, Z4
+	VPDPWSSD.BCST 244(R8), Z28, Z5
+	VPDPWSSD.BCST 248(R8), Z28, Z6
+	VPDPWSSD.BCST 252(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteBF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteBF16X8By8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteBF16X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 32(R8), Z24, Z0
+	VPDPBUSD.BCST 36(R8), Z24, Z1
+	VPDPBUSD.BCST 40(R8), Z24, Z2
+	VPDPBUSD.BCST 44(R8), Z24, Z3
+	VPDPBUSD.BCST 48(R8), Z24, Z4
+	VPDPBUSD.BCST 52(R8), Z24, Z5
+	VPDPBUSD.BCST 56(R8), Z24, Z6
+	VPDPBUSD.BCST 60(R8), Z24, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteBF16X16By8AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteBF16X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF16X8By8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z1
+	VPDPBUSD.BCST 8(R8), Z25, Z2
+	VPDPBUSD.BCST 12(R8), Z25, Z3
+	VPDPBUSD.BCST 16(R8), Z25, Z4
+	VPDPBUSD.BCST 20(R8), Z25, Z5
+	VPDPBUSD.BCST 24(R8), Z25, Z6
+	VPDPBUSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 32(R8), Z26, Z0
+	VPDPBUSD.BCST 36(R8), Z26, Z1
+	VPDPBUSD.BCST 40(R8), Z26, Z2
+	VPDPBUSD.BCST 44(R8), Z26, Z3
+	VPDPBUSD.BCST 48(R8), Z26, Z4
+	VPDPBUSD.BCST 52(R8), Z26, Z5
+	VPDPBUSD.BCST 56(R8), Z26, Z6
+	VPDPBUSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 64(R8), Z27, Z0
+	VPDPBUSD.BCST 68(R8), Z27, Z1
+	VPDPBUSD.BCST 72(R8), Z27, Z2
+	VPDPBUSD.BCST 76(R8), Z27, Z3
+	VPDPBUSD.BCST 80(R8), Z27, Z4
+	VPDPBUSD.BCST 84(R8), Z27, Z5
+	VPDPBUSD.BCST 88(R8), Z27, Z6
+	VPDPBUSD.BCST 92(R8), Z27, Z7
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 96(R8), Z28, Z0
+	VPDPBUSD.BCST 100(R8), Z28, Z1
+	VPDPBUSD.BCST 104(R8), Z28, Z2
+	VPDPBUSD.BCST 108(R8), Z28, Z3
+	VPDPBUSD.BCST 112(R8), Z28, Z4
+	VPDPBUSD.BCST 116(R8), Z28, Z5
+	VPDPBUSD.BCST 120(R8), Z28, Z6
+	VPDPBUSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF16X16By8AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 128(R8), Z25, Z0
+	VPDPWSSD.BCST 132(R8), Z25, Z1
+	VPDPWSSD.BCST 136(R8), Z25, Z2
+	VPDPWSSD.BCST 140(R8), Z25, Z3
+	VPDPWSSD.BCST 144(R8), Z25, Z4
+	VPDPWSSD.BCST 148(R8), Z25, Z5
+	VPDPWSSD.BCST 152(R8), Z25, Z6
+	VPDPWSSD.BCST 156(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 160(R8), Z26, Z0
+	VPDPWSSD.BCST 164(R8), Z26, Z1
+	VPDPWSSD.BCST 168(R8), Z26, Z2
+	VPDPWSSD.BCST 172(R8), Z26, Z3
+	VPDPWSSD.BCST 176(R8), Z26, Z4
+	VPDPWSSD.BCST 180(R8), Z26, Z5
+	VPDPWSSD.BCST 184(R8), Z26, Z6
+	VPDPWSSD.BCST 188(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 192(R8), Z27, Z0
+	VPDPWSSD.BCST 196(R8), Z27, Z1
+	VPDPWSSD.BCST 200(R8), Z27, Z2
+	VPDPWSSD.BCST 204(R8), Z27, Z3
+	VPDPWSSD.BCST 208(R8), Z27, Z4
+	VPDPWSSD.BCST 212(R8), Z27, Z5
+	VPDPWSSD.BCST 216(R8), Z27, Z6
+	VPDPWSSD.BCST 220(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 224(R8), Z28, Z0
+	VPDPWSSD.BCST 228(R8), Z28, Z1
+	VPDPWSSD.BCST 232(R8), Z28, Z2
+	VPDPWSSD.BCST 236(R8), Z28, Z3
+	VPDPWSSD.BCST 240(R8), Z28, Z4
+	VPDPWSSD.BCST 244(R8), Z28, Z5
+	VPDPWSSD.BCST 248(R8), Z28, Z6
+	VPDPWSSD.BCST 252(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X8By8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF16X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 32(R8), Z24, Z0
+	VPDPBUSD.BCST 36(R8), Z24, Z1
+	VPDPBUSD.BCST 40(R8), Z24, Z2
+	VPDPBUSD.BCST 44(R8), Z24, Z3
+	VPDPBUSD.BCST 48(R8), Z24, Z4
+	VPDPBUSD.BCST 52(R8), Z24, Z5
+	VPDPBUSD.BCST 56(R8), Z24, Z6
+	VPDPBUSD.BCST 60(R8), Z24, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X16By8AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF16X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X8By8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z1
+	VPDPBUSD.BCST 8(R8), Z25, Z2
+	VPDPBUSD.BCST 12(R8), Z25, Z3
+	VPDPBUSD.BCST 16(R8), Z25, Z4
+	VPDPBUSD.BCST 20(R8), Z25, Z5
+	VPDPBUSD.BCST 24(R8), Z25, Z6
+	VPDPBUSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 32(R8), Z26, Z0
+	VPDPBUSD.BCST 36(R8), Z26, Z1
+	VPDPBUSD.BCST 40(R8), Z26, Z2
+	VPDPBUSD.BCST 44(R8), Z26, Z3
+	VPDPBUSD.BCST 48(R8), Z26, Z4
+	VPDPBUSD.BCST 52(R8), Z26, Z5
+	VPDPBUSD.BCST 56(R8), Z26, Z6
+	VPDPBUSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 64(R8), Z27, Z0
+	VPDPBUSD.BCST 68(R8), Z27, Z1
+	VPDPBUSD.BCST 72(R8), Z27, Z2
+	VPDPBUSD.BCST 76(R8), Z27, Z3
+	VPDPBUSD.BCST 80(R8), Z27, Z4
+	VPDPBUSD.BCST 84(R8), Z27, Z5
+	VPDPBUSD.BCST 88(R8), Z27, Z6
+	VPDPBUSD.BCST 92(R8), Z27, Z7
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 96(R8), Z28, Z0
+	VPDPBUSD.BCST 100(R8), Z28, Z1
+	VPDPBUSD.BCST 104(R8), Z28, Z2
+	VPDPBUSD.BCST 108(R8), Z28, Z3
+	VPDPBUSD.BCST 112(R8), Z28, Z4
+	VPDPBUSD.BCST 116(R8), Z28, Z5
+	VPDPBUSD.BCST 120(R8), Z28, Z6
+	VPDPBUSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleF32X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleF32X16By8AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask000f000f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 128(R8), Z25, Z0
+	VPDPWSSD.BCST 132(R8), Z25, Z1
+	VPDPWSSD.BCST 136(R8), Z25, Z2
+	VPDPWSSD.BCST 140(R8), Z25, Z3
+	VPDPWSSD.BCST 144(R8), Z25, Z4
+	VPDPWSSD.BCST 148(R8), Z25, Z5
+	VPDPWSSD.BCST 152(R8), Z25, Z6
+	VPDPWSSD.BCST 156(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPWSSD.BCST 160(R8), Z26, Z0
+	VPDPWSSD.BCST 164(R8), Z26, Z1
+	VPDPWSSD.BCST 168(R8), Z26, Z2
+	VPDPWSSD.BCST 172(R8), Z26, Z3
+	VPDPWSSD.BCST 176(R8), Z26, Z4
+	VPDPWSSD.BCST 180(R8), Z26, Z5
+	VPDPWSSD.BCST 184(R8), Z26, Z6
+	VPDPWSSD.BCST 188(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPANDD Z31, Z27, Z27
+	VPDPWSSD.BCST 192(R8), Z27, Z0
+	VPDPWSSD.BCST 196(R8), Z27, Z1
+	VPDPWSSD.BCST 200(R8), Z27, Z2
+	VPDPWSSD.BCST 204(R8), Z27, Z3
+	VPDPWSSD.BCST 208(R8), Z27, Z4
+	VPDPWSSD.BCST 212(R8), Z27, Z5
+	VPDPWSSD.BCST 216(R8), Z27, Z6
+	VPDPWSSD.BCST 220(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPDPWSSD.BCST 224(R8), Z28, Z0
+	VPDPWSSD.BCST 228(R8), Z28, Z1
+	VPDPWSSD.BCST 232(R8), Z28, Z2
+	VPDPWSSD.BCST 236(R8), Z28, Z3
+	VPDPWSSD.BCST 240(R8), Z28, Z4
+	VPDPWSSD.BCST 244(R8), Z28, Z5
+	VPDPWSSD.BCST 248(R8), Z28, Z6
+	VPDPWSSD.BCST 252(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X8By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X8By8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF32X8By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 32(R8), Z24, Z0
+	VPDPBUSD.BCST 36(R8), Z24, Z1
+	VPDPBUSD.BCST 40(R8), Z24, Z2
+	VPDPBUSD.BCST 44(R8), Z24, Z3
+	VPDPBUSD.BCST 48(R8), Z24, Z4
+	VPDPBUSD.BCST 52(R8), Z24, Z5
+	VPDPBUSD.BCST 56(R8), Z24, Z6
+	VPDPBUSD.BCST 60(R8), Z24, Z7
+	ADDQ $128, R10
+	ADDQ $64, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X16By8AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulByteF32X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask00ff00ff<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $8, Z24, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $8, Z24, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $128, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 32(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 36(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 40(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 44(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 48(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 52(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 56(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 60(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulMiniBF16X16By8AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulMiniBF16X16By8AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 8 vectors of 16-bit activations: see mulIntegers.
+TEXT ·mulMiniBF16X16By8AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VMOVDQU32 miniWords<>(SB), Z30
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ 32(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 0(R8), Z25, Z0
+	VPDPWSSD.BCST 4(R8), Z25, Z1
+	VPDPWSSD.BCST 8(R8), Z25, Z2
+	VPDPWSSD.BCST 12(R8), Z25, Z3
+	VPDPWSSD.BCST 16(R8), Z25, Z4
+	VPDPWSSD.BCST 20(R8), Z25, Z5
+	VPDPWSSD.BCST 24(R8), Z25, Z6
+	VPDPWSSD.BCST 28(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 32(R8), Z26, Z0
+	VPDPWSSD.BCST 36(R8), Z26, Z1
+	VPDPWSSD.BCST 40(R8), Z26, Z2
+	VPDPWSSD.BCST 44(R8), Z26, Z3
+	VPDPWSSD.BCST 48(R8), Z26, Z4
+	VPDPWSSD.BCST 52(R8), Z26, Z5
+	VPDPWSSD.BCST 56(R8), Z26, Z6
+	VPDPWSSD.BCST 60(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 64(R8), Z27, Z0
+	VPDPWSSD.BCST 68(R8), Z27, Z1
+	VPDPWSSD.BCST 72(R8), Z27, Z2
+	VPDPWSSD.BCST 76(R8), Z27, Z3
+	VPDPWSSD.BCST 80(R8), Z27, Z4
+	VPDPWSSD.BCST 84(R8), Z27, Z5
+	VPDPWSSD.BCST 88(R8), Z27, Z6
+	VPDPWSSD.BCST 92(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 96(R8), Z28, Z0
+	VPDPWSSD.BCST 100(R8), Z28, Z1
+	VPDPWSSD.BCST 104(R8), Z28, Z2
+	VPDPWSSD.BCST 108(R8), Z28, Z3
+	VPDPWSSD.BCST 112(R8), Z28, Z4
+	VPDPWSSD.BCST 116(R8), Z28, Z5
+	VPDPWSSD.BCST 120(R8), Z28, Z6
+	VPDPWSSD.BCST 124(R8), Z28, Z7
+	VMOVDQU32 64(R10), Z24
+	VPERMW Z30, Z24, Z25
+	VPDPWSSD.BCST 128(R8), Z25, Z0
+	VPDPWSSD.BCST 132(R8), Z25, Z1
+	VPDPWSSD.BCST 136(R8), Z25, Z2
+	VPDPWSSD.BCST 140(R8), Z25, Z3
+	VPDPWSSD.BCST 144(R8), Z25, Z4
+	VPDPWSSD.BCST 148(R8), Z25, Z5
+	VPDPWSSD.BCST 152(R8), Z25, Z6
+	VPDPWSSD.BCST 156(R8), Z25, Z7
+	VPSRLW $4, Z24, Z26
+	VPERMW Z30, Z26, Z26
+	VPDPWSSD.BCST 160(R8), Z26, Z0
+	VPDPWSSD.BCST 164(R8), Z26, Z1
+	VPDPWSSD.BCST 168(R8), Z26, Z2
+	VPDPWSSD.BCST 172(R8), Z26, Z3
+	VPDPWSSD.BCST 176(R8), Z26, Z4
+	VPDPWSSD.BCST 180(R8), Z26, Z5
+	VPDPWSSD.BCST 184(R8), Z26, Z6
+	VPDPWSSD.BCST 188(R8), Z26, Z7
+	VPSRLW $8, Z24, Z27
+	VPERMW Z30, Z27, Z27
+	VPDPWSSD.BCST 192(R8), Z27, Z0
+	VPDPWSSD.BCST 196(R8), Z27, Z1
+	VPDPWSSD.BCST 200(R8), Z27, Z2
+	VPDPWSSD.BCST 204(R8), Z27, Z3
+	VPDPWSSD.BCST 208(R8), Z27, Z4
+	VPDPWSSD.BCST 212(R8), Z27, Z5
+	VPDPWSSD.BCST 216(R8), Z27, Z6
+	VPDPWSSD.BCST 220(R8), Z27, Z7
+	VPSRLW $12, Z24, Z28
+	VPERMW Z30, Z28, Z28
+	VPDPWSSD.BCST 224(R8), Z28, Z0
+	VPDPWSSD.BCST 228(R8), Z28, Z1
+	VPDPWSSD.BCST 232(R8), Z28, Z2
+	VPDPWSSD.BCST 236(R8), Z28, Z3
+	VPDPWSSD.BCST 240(R8), Z28, Z4
+	VPDPWSSD.BCST 244(R8), Z28, Z5
+	VPDPWSSD.BCST 248(R8), Z28, Z6
+	VPDPWSSD.BCST 252(R8), Z28, Z7
+	ADDQ $128, R10
+	ADDQ $256, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS Z7, Z27, Z19
+	ADDQ $64, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulNibbleBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulNibbleBF16X8By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleBF16X8By12AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPANDD Z31, Z24, Z25
+	VPDPBUSD.BCST 0(R8), Z25, Z0
+	VPDPBUSD.BCST 4(R8), Z25, Z1
+	VPDPBUSD.BCST 8(R8), Z25, Z2
+	VPDPBUSD.BCST 12(R8), Z25, Z3
+	VPDPBUSD.BCST 16(R8), Z25, Z4
+	VPDPBUSD.BCST 20(R8), Z25, Z5
+	VPDPBUSD.BCST 24(R8), Z25, Z6
+	VPDPBUSD.BCST 28(R8), Z25, Z7
+	VPDPBUSD.BCST 32(R8), Z25, Z8
+	VPDPBUSD.BCST 36(R8), Z25, Z9
+	VPDPBUSD.BCST 40(R8), Z25, Z10
+	VPDPBUSD.BCST 44(R8), Z25, Z11
+	VPSRLW $4, Z24, Z26
+	VPANDD Z31, Z26, Z26
+	VPDPBUSD.BCST 48(R8), Z26, Z0
+	VPDPBUSD.BCST 52(R8), Z26, Z1
+	VPDPBUSD.BCST 56(R8), Z26, Z2
+	VPDPBUSD.BCST 60(R8), Z26, Z3
+	VPDPBUSD.BCST 64(R8), Z26, Z4
+	VPDPBUSD.BCST 68(R8), Z26, Z5
+	VPDPBUSD.BCST 72(R8), Z26, Z6
+	VPDPBUSD.BCST 76(R8), Z26, Z7
+	VPDPBUSD.BCST 80(R8), Z26, Z8
+	VPDPBUSD.BCST 84(R8), Z26, Z9
+	VPDPBUSD.BCST 88(R8), Z26, Z10
+	VPDPBUSD.BCST 92(R8), Z26, Z11
+	VMOVDQU32 64(R10), Z24
+	VPANDD Z31, Z24, Z27
+	VPDPBUSD.BCST 96(R8), Z27, Z0
+	VPDPBUSD.BCST 100(R8), Z27, Z1
+	VPDPBUSD.BCST 104(R8), Z27, Z2
+	VPDPBUSD.BCST 108(R8), Z27, Z3
+	VPDPBUSD.BCST 112(R8), Z27, Z4
+	VPDPBUSD.BCST 116(R8), Z27, Z5
+	VPDPBUSD.BCST 120(R8), Z27, Z6
+	VPDPBUSD.BCST 124(R8), Z27, Z7
+	VPDPBUSD.BCST 128(R8), Z27, Z8
+	VPDPBUSD.BCST 132(R8), Z27, Z9
+	VPDPBUSD.BCST 136(R8), Z27, Z10
+	VPDPBUSD.BCST 140(R8), Z27, Z11
+	VPSRLW $4, Z24, Z28
+	VPANDD Z31, Z28, Z28
+	VPDPBUSD.BCST 144(R8), Z28, Z0
+	VPDPBUSD.BCST 148(R8), Z28, Z1
+	VPDPBUSD.BCST 152(R8), Z28, Z2
+	VPDPBUSD.BCST 156(R8), Z28, Z3
+	VPDPBUSD.BCST 160(R8), Z28, Z4
+	VPDPBUSD.BCST 164(R8), Z28, Z5
+	VPDPBUSD.BCST 168(R8), Z28, Z6
+	VPDPBUSD.BCST 172(R8), Z28, Z7
+	VPDPBUSD.BCST 176(R8), Z28, Z8
+	VPDPBUSD.BCST 180(R8), Z28, Z9
+	VPDPBUSD.BCST 184(R8), Z28, Z10
+	VPDPBUSD.BCST 188(R8), Z28, Z11
+	ADDQ $128, R10
+	ADDQ $192, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 48(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 52(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 56(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 60(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 64(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 68(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 72(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 76(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	VMULPS.BCST 32(R9), Z24, Z28
+	VCVTDQ2PS Z8, Z8
+	VFMADD231PS.BCST 80(R9), Z25, Z20
+	VFMADD231PS Z8, Z28, Z20
+	VMULPS.BCST 36(R9), Z24, Z26
+	VCVTDQ2PS Z9, Z9
+	VFMADD231PS.BCST 84(R9), Z25, Z21
+	VFMADD231PS Z9, Z26, Z21
+	VMULPS.BCST 40(R9), Z24, Z27
+	VCVTDQ2PS Z10, Z10
+	VFMADD231PS.BCST 88(R9), Z25, Z22
+	VFMADD231PS Z10, Z27, Z22
+	VMULPS.BCST 44(R9), Z24, Z28
+	VCVTDQ2PS Z11, Z11
+	VFMADD231PS.BCST 92(R9), Z25, Z23
+	VFMADD231PS Z11, Z28, Z23
+	ADDQ $96, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z20, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z21, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z22, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z23, (DI)
 	ADDQ DX, DI
 	VZEROUPPER
 	RET
@@ -833,6 +4390,164 @@ again2:
 	VPDPWSSD.BCST 380(R8), Z28, Z11
 	ADDQ $128, R10
 	ADDQ $384, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VPMOVZXWD (SI), Z24
+	VPSLLD $16, Z24, Z24
+	VPMOVZXWD 32(SI), Z25
+	VPSLLD $16, Z25, Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 48(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 52(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 56(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 60(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 64(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 68(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 72(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 76(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	VMULPS.BCST 32(R9), Z24, Z28
+	VCVTDQ2PS Z8, Z8
+	VFMADD231PS.BCST 80(R9), Z25, Z20
+	VFMADD231PS Z8, Z28, Z20
+	VMULPS.BCST 36(R9), Z24, Z26
+	VCVTDQ2PS Z9, Z9
+	VFMADD231PS.BCST 84(R9), Z25, Z21
+	VFMADD231PS Z9, Z26, Z21
+	VMULPS.BCST 40(R9), Z24, Z27
+	VCVTDQ2PS Z10, Z10
+	VFMADD231PS.BCST 88(R9), Z25, Z22
+	VFMADD231PS Z10, Z27, Z22
+	VMULPS.BCST 44(R9), Z24, Z28
+	VCVTDQ2PS Z11, Z11
+	VFMADD231PS.BCST 92(R9), Z25, Z23
+	VFMADD231PS Z11, Z28, Z23
+	ADDQ $96, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z20, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z21, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z22, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z23, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteBF16X8By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteBF16X8By12AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VPDPBUSD.BCST 32(R8), Z24, Z8
+	VPDPBUSD.BCST 36(R8), Z24, Z9
+	VPDPBUSD.BCST 40(R8), Z24, Z10
+	VPDPBUSD.BCST 44(R8), Z24, Z11
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 48(R8), Z24, Z0
+	VPDPBUSD.BCST 52(R8), Z24, Z1
+	VPDPBUSD.BCST 56(R8), Z24, Z2
+	VPDPBUSD.BCST 60(R8), Z24, Z3
+	VPDPBUSD.BCST 64(R8), Z24, Z4
+	VPDPBUSD.BCST 68(R8), Z24, Z5
+	VPDPBUSD.BCST 72(R8), Z24, Z6
+	VPDPBUSD.BCST 76(R8), Z24, Z7
+	VPDPBUSD.BCST 80(R8), Z24, Z8
+	VPDPBUSD.BCST 84(R8), Z24, Z9
+	VPDPBUSD.BCST 88(R8), Z24, Z10
+	VPDPBUSD.BCST 92(R8), Z24, Z11
+	ADDQ $128, R10
+	ADDQ $96, R8
 	DECQ AX
 	JNZ again2
 
@@ -1107,10 +4822,10 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulNibbleBF16X8By12AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleBF16X8By12AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF16X8By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF16X8By12AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -1213,10 +4928,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
 	MOVQ R10, SI
 	VMULPS.BCST 0(R9), Z24, Z26
 	VCVTDQ2PS Z0, Z0
@@ -1292,804 +5005,6 @@ again2:
 	VMOVUPS Z22, (DI)
 	ADDQ DX, DI
 	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteBF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteBF16X8By12AVX512 multiplies a panel of Byte codes and BF16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteBF16X8By12AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VPDPBUSD.BCST 4(R8), Z24, Z1
-	VPDPBUSD.BCST 8(R8), Z24, Z2
-	VPDPBUSD.BCST 12(R8), Z24, Z3
-	VPDPBUSD.BCST 16(R8), Z24, Z4
-	VPDPBUSD.BCST 20(R8), Z24, Z5
-	VPDPBUSD.BCST 24(R8), Z24, Z6
-	VPDPBUSD.BCST 28(R8), Z24, Z7
-	VPDPBUSD.BCST 32(R8), Z24, Z8
-	VPDPBUSD.BCST 36(R8), Z24, Z9
-	VPDPBUSD.BCST 40(R8), Z24, Z10
-	VPDPBUSD.BCST 44(R8), Z24, Z11
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 48(R8), Z24, Z0
-	VPDPBUSD.BCST 52(R8), Z24, Z1
-	VPDPBUSD.BCST 56(R8), Z24, Z2
-	VPDPBUSD.BCST 60(R8), Z24, Z3
-	VPDPBUSD.BCST 64(R8), Z24, Z4
-	VPDPBUSD.BCST 68(R8), Z24, Z5
-	VPDPBUSD.BCST 72(R8), Z24, Z6
-	VPDPBUSD.BCST 76(R8), Z24, Z7
-	VPDPBUSD.BCST 80(R8), Z24, Z8
-	VPDPBUSD.BCST 84(R8), Z24, Z9
-	VPDPBUSD.BCST 88(R8), Z24, Z10
-	VPDPBUSD.BCST 92(R8), Z24, Z11
-	ADDQ $128, R10
-	ADDQ $96, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	VPMOVZXWD 32(SI), Z25
-	VPSLLD $16, Z25, Z25
-	MOVQ R10, SI
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 48(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z1, Z1
-	VFMADD231PS.BCST 52(R9), Z25, Z13
-	VFMADD231PS Z1, Z27, Z13
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 56(R9), Z25, Z14
-	VFMADD231PS Z2, Z28, Z14
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z3, Z3
-	VFMADD231PS.BCST 60(R9), Z25, Z15
-	VFMADD231PS Z3, Z26, Z15
-	VMULPS.BCST 16(R9), Z24, Z27
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 64(R9), Z25, Z16
-	VFMADD231PS Z4, Z27, Z16
-	VMULPS.BCST 20(R9), Z24, Z28
-	VCVTDQ2PS Z5, Z5
-	VFMADD231PS.BCST 68(R9), Z25, Z17
-	VFMADD231PS Z5, Z28, Z17
-	VMULPS.BCST 24(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 72(R9), Z25, Z18
-	VFMADD231PS Z6, Z26, Z18
-	VMULPS.BCST 28(R9), Z24, Z27
-	VCVTDQ2PS Z7, Z7
-	VFMADD231PS.BCST 76(R9), Z25, Z19
-	VFMADD231PS Z7, Z27, Z19
-	VMULPS.BCST 32(R9), Z24, Z28
-	VCVTDQ2PS Z8, Z8
-	VFMADD231PS.BCST 80(R9), Z25, Z20
-	VFMADD231PS Z8, Z28, Z20
-	VMULPS.BCST 36(R9), Z24, Z26
-	VCVTDQ2PS Z9, Z9
-	VFMADD231PS.BCST 84(R9), Z25, Z21
-	VFMADD231PS Z9, Z26, Z21
-	VMULPS.BCST 40(R9), Z24, Z27
-	VCVTDQ2PS Z10, Z10
-	VFMADD231PS.BCST 88(R9), Z25, Z22
-	VFMADD231PS Z10, Z27, Z22
-	VMULPS.BCST 44(R9), Z24, Z28
-	VCVTDQ2PS Z11, Z11
-	VFMADD231PS.BCST 92(R9), Z25, Z23
-	VFMADD231PS Z11, Z28, Z23
-	ADDQ $96, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z16, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z17, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z18, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z19, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z20, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z21, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z22, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF16X16By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulNibbleF16X16By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask000f000f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 4(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 8(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 12(R8), Z28, Z3
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 16(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 20(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 24(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 28(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $32, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF16X16By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulByteF16X16By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask00ff00ff<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPSRLW $8, Z24, Z26
-	VPDPWSSD.BCST 4(R8), Z26, Z1
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPWSSD.BCST 8(R8), Z27, Z2
-	VPSRLW $8, Z24, Z28
-	VPDPWSSD.BCST 12(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $16, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF16X8By1AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF16X8By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPBUSD.BCST 0(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPBUSD.BCST 4(R8), Z26, Z1
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPBUSD.BCST 8(R8), Z27, Z2
-	VPSRLW $4, Z24, Z28
-	VPANDD Z31, Z28, Z28
-	VPDPBUSD.BCST 12(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $16, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF16X8By1AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF16X8By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 4(R8), Z24, Z1
-	ADDQ $128, R10
-	ADDQ $8, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF16X16By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulNibbleF16X16By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask000f000f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPDPWSSD.BCST 4(R8), Z25, Z2
-	VPDPWSSD.BCST 8(R8), Z25, Z4
-	VPDPWSSD.BCST 12(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 16(R8), Z26, Z1
-	VPDPWSSD.BCST 20(R8), Z26, Z3
-	VPDPWSSD.BCST 24(R8), Z26, Z5
-	VPDPWSSD.BCST 28(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 32(R8), Z27, Z0
-	VPDPWSSD.BCST 36(R8), Z27, Z2
-	VPDPWSSD.BCST 40(R8), Z27, Z4
-	VPDPWSSD.BCST 44(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 48(R8), Z28, Z1
-	VPDPWSSD.BCST 52(R8), Z28, Z3
-	VPDPWSSD.BCST 56(R8), Z28, Z5
-	VPDPWSSD.BCST 60(R8), Z28, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 64(R8), Z25, Z0
-	VPDPWSSD.BCST 68(R8), Z25, Z2
-	VPDPWSSD.BCST 72(R8), Z25, Z4
-	VPDPWSSD.BCST 76(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 80(R8), Z26, Z1
-	VPDPWSSD.BCST 84(R8), Z26, Z3
-	VPDPWSSD.BCST 88(R8), Z26, Z5
-	VPDPWSSD.BCST 92(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 96(R8), Z27, Z0
-	VPDPWSSD.BCST 100(R8), Z27, Z2
-	VPDPWSSD.BCST 104(R8), Z27, Z4
-	VPDPWSSD.BCST 108(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 112(R8), Z28, Z1
-	VPDPWSSD.BCST 116(R8), Z28, Z3
-	VPDPWSSD.BCST 120(R8), Z28, Z5
-	VPDPWSSD.BCST 124(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $128, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF16X16By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulByteF16X16By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask00ff00ff<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPDPWSSD.BCST 4(R8), Z25, Z2
-	VPDPWSSD.BCST 8(R8), Z25, Z4
-	VPDPWSSD.BCST 12(R8), Z25, Z6
-	VPSRLW $8, Z24, Z26
-	VPDPWSSD.BCST 16(R8), Z26, Z1
-	VPDPWSSD.BCST 20(R8), Z26, Z3
-	VPDPWSSD.BCST 24(R8), Z26, Z5
-	VPDPWSSD.BCST 28(R8), Z26, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPWSSD.BCST 32(R8), Z27, Z0
-	VPDPWSSD.BCST 36(R8), Z27, Z2
-	VPDPWSSD.BCST 40(R8), Z27, Z4
-	VPDPWSSD.BCST 44(R8), Z27, Z6
-	VPSRLW $8, Z24, Z28
-	VPDPWSSD.BCST 48(R8), Z28, Z1
-	VPDPWSSD.BCST 52(R8), Z28, Z3
-	VPDPWSSD.BCST 56(R8), Z28, Z5
-	VPDPWSSD.BCST 60(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $64, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF16X8By4AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF16X8By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPBUSD.BCST 0(R8), Z25, Z0
-	VPDPBUSD.BCST 4(R8), Z25, Z2
-	VPDPBUSD.BCST 8(R8), Z25, Z4
-	VPDPBUSD.BCST 12(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPBUSD.BCST 16(R8), Z26, Z1
-	VPDPBUSD.BCST 20(R8), Z26, Z3
-	VPDPBUSD.BCST 24(R8), Z26, Z5
-	VPDPBUSD.BCST 28(R8), Z26, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPBUSD.BCST 32(R8), Z27, Z0
-	VPDPBUSD.BCST 36(R8), Z27, Z2
-	VPDPBUSD.BCST 40(R8), Z27, Z4
-	VPDPBUSD.BCST 44(R8), Z27, Z6
-	VPSRLW $4, Z24, Z28
-	VPANDD Z31, Z28, Z28
-	VPDPBUSD.BCST 48(R8), Z28, Z1
-	VPDPBUSD.BCST 52(R8), Z28, Z3
-	VPDPBUSD.BCST 56(R8), Z28, Z5
-	VPDPBUSD.BCST 60(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $64, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF16X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF16X8By4AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF16X8By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VPDPBUSD.BCST 4(R8), Z24, Z2
-	VPDPBUSD.BCST 8(R8), Z24, Z4
-	VPDPBUSD.BCST 12(R8), Z24, Z6
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 16(R8), Z24, Z1
-	VPDPBUSD.BCST 20(R8), Z24, Z3
-	VPDPBUSD.BCST 24(R8), Z24, Z5
-	VPDPBUSD.BCST 28(R8), Z24, Z7
-	ADDQ $128, R10
-	ADDQ $32, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
 	ADDQ DX, DI
 	VZEROUPPER
 	RET
@@ -2250,6 +5165,162 @@ again2:
 	VPDPWSSD.BCST 380(R8), Z28, Z11
 	ADDQ $128, R10
 	ADDQ $384, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VCVTPH2PS (SI), Z24
+	VCVTPH2PS 32(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 48(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 52(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 56(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 60(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 64(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 68(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 72(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 76(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	VMULPS.BCST 32(R9), Z24, Z28
+	VCVTDQ2PS Z8, Z8
+	VFMADD231PS.BCST 80(R9), Z25, Z20
+	VFMADD231PS Z8, Z28, Z20
+	VMULPS.BCST 36(R9), Z24, Z26
+	VCVTDQ2PS Z9, Z9
+	VFMADD231PS.BCST 84(R9), Z25, Z21
+	VFMADD231PS Z9, Z26, Z21
+	VMULPS.BCST 40(R9), Z24, Z27
+	VCVTDQ2PS Z10, Z10
+	VFMADD231PS.BCST 88(R9), Z25, Z22
+	VFMADD231PS Z10, Z27, Z22
+	VMULPS.BCST 44(R9), Z24, Z28
+	VCVTDQ2PS Z11, Z11
+	VFMADD231PS.BCST 92(R9), Z25, Z23
+	VFMADD231PS Z11, Z28, Z23
+	ADDQ $96, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z20, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z21, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z22, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z23, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF16X8By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF16X8By12AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ 64(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VPDPBUSD.BCST 32(R8), Z24, Z8
+	VPDPBUSD.BCST 36(R8), Z24, Z9
+	VPDPBUSD.BCST 40(R8), Z24, Z10
+	VPDPBUSD.BCST 44(R8), Z24, Z11
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 48(R8), Z24, Z0
+	VPDPBUSD.BCST 52(R8), Z24, Z1
+	VPDPBUSD.BCST 56(R8), Z24, Z2
+	VPDPBUSD.BCST 60(R8), Z24, Z3
+	VPDPBUSD.BCST 64(R8), Z24, Z4
+	VPDPBUSD.BCST 68(R8), Z24, Z5
+	VPDPBUSD.BCST 72(R8), Z24, Z6
+	VPDPBUSD.BCST 76(R8), Z24, Z7
+	VPDPBUSD.BCST 80(R8), Z24, Z8
+	VPDPBUSD.BCST 84(R8), Z24, Z9
+	VPDPBUSD.BCST 88(R8), Z24, Z10
+	VPDPBUSD.BCST 92(R8), Z24, Z11
+	ADDQ $128, R10
+	ADDQ $96, R8
 	DECQ AX
 	JNZ again2
 
@@ -2520,10 +5591,10 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+// func mulNibbleF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
-// mulNibbleF16X8By12AVX512 multiplies a panel of Nibble codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF16X8By12AVX512(SB), NOSPLIT, $0-56
+// mulNibbleF32X8By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulNibbleF32X8By12AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	SHLQ $2, DX
@@ -2560,7 +5631,7 @@ again1:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	LEAQ 64(SI), R10
+	LEAQ 128(SI), R10
 	MOVQ steps+48(FP), AX
 
 again2:
@@ -2626,8 +5697,8 @@ again2:
 	JNZ again2
 
 	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
 	MOVQ R10, SI
 	VMULPS.BCST 0(R9), Z24, Z26
 	VCVTDQ2PS Z0, Z0
@@ -2703,802 +5774,6 @@ again2:
 	VMOVUPS Z22, (DI)
 	ADDQ DX, DI
 	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF16X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF16X8By12AVX512 multiplies a panel of Byte codes and F16 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF16X8By12AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	LEAQ 64(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VPDPBUSD.BCST 4(R8), Z24, Z1
-	VPDPBUSD.BCST 8(R8), Z24, Z2
-	VPDPBUSD.BCST 12(R8), Z24, Z3
-	VPDPBUSD.BCST 16(R8), Z24, Z4
-	VPDPBUSD.BCST 20(R8), Z24, Z5
-	VPDPBUSD.BCST 24(R8), Z24, Z6
-	VPDPBUSD.BCST 28(R8), Z24, Z7
-	VPDPBUSD.BCST 32(R8), Z24, Z8
-	VPDPBUSD.BCST 36(R8), Z24, Z9
-	VPDPBUSD.BCST 40(R8), Z24, Z10
-	VPDPBUSD.BCST 44(R8), Z24, Z11
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 48(R8), Z24, Z0
-	VPDPBUSD.BCST 52(R8), Z24, Z1
-	VPDPBUSD.BCST 56(R8), Z24, Z2
-	VPDPBUSD.BCST 60(R8), Z24, Z3
-	VPDPBUSD.BCST 64(R8), Z24, Z4
-	VPDPBUSD.BCST 68(R8), Z24, Z5
-	VPDPBUSD.BCST 72(R8), Z24, Z6
-	VPDPBUSD.BCST 76(R8), Z24, Z7
-	VPDPBUSD.BCST 80(R8), Z24, Z8
-	VPDPBUSD.BCST 84(R8), Z24, Z9
-	VPDPBUSD.BCST 88(R8), Z24, Z10
-	VPDPBUSD.BCST 92(R8), Z24, Z11
-	ADDQ $128, R10
-	ADDQ $96, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VCVTPH2PS (SI), Z24
-	VCVTPH2PS 32(SI), Z25
-	MOVQ R10, SI
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 48(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z1, Z1
-	VFMADD231PS.BCST 52(R9), Z25, Z13
-	VFMADD231PS Z1, Z27, Z13
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 56(R9), Z25, Z14
-	VFMADD231PS Z2, Z28, Z14
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z3, Z3
-	VFMADD231PS.BCST 60(R9), Z25, Z15
-	VFMADD231PS Z3, Z26, Z15
-	VMULPS.BCST 16(R9), Z24, Z27
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 64(R9), Z25, Z16
-	VFMADD231PS Z4, Z27, Z16
-	VMULPS.BCST 20(R9), Z24, Z28
-	VCVTDQ2PS Z5, Z5
-	VFMADD231PS.BCST 68(R9), Z25, Z17
-	VFMADD231PS Z5, Z28, Z17
-	VMULPS.BCST 24(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 72(R9), Z25, Z18
-	VFMADD231PS Z6, Z26, Z18
-	VMULPS.BCST 28(R9), Z24, Z27
-	VCVTDQ2PS Z7, Z7
-	VFMADD231PS.BCST 76(R9), Z25, Z19
-	VFMADD231PS Z7, Z27, Z19
-	VMULPS.BCST 32(R9), Z24, Z28
-	VCVTDQ2PS Z8, Z8
-	VFMADD231PS.BCST 80(R9), Z25, Z20
-	VFMADD231PS Z8, Z28, Z20
-	VMULPS.BCST 36(R9), Z24, Z26
-	VCVTDQ2PS Z9, Z9
-	VFMADD231PS.BCST 84(R9), Z25, Z21
-	VFMADD231PS Z9, Z26, Z21
-	VMULPS.BCST 40(R9), Z24, Z27
-	VCVTDQ2PS Z10, Z10
-	VFMADD231PS.BCST 88(R9), Z25, Z22
-	VFMADD231PS Z10, Z27, Z22
-	VMULPS.BCST 44(R9), Z24, Z28
-	VCVTDQ2PS Z11, Z11
-	VFMADD231PS.BCST 92(R9), Z25, Z23
-	VFMADD231PS Z11, Z28, Z23
-	ADDQ $96, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z16, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z17, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z18, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z19, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z20, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z21, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z22, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF32X16By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulNibbleF32X16By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask000f000f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 4(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 8(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 12(R8), Z28, Z3
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 16(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 20(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 24(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 28(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $32, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF32X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF32X16By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulByteF32X16By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask00ff00ff<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPSRLW $8, Z24, Z26
-	VPDPWSSD.BCST 4(R8), Z26, Z1
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPWSSD.BCST 8(R8), Z27, Z2
-	VPSRLW $8, Z24, Z28
-	VPDPWSSD.BCST 12(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $16, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF32X8By1AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF32X8By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPBUSD.BCST 0(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPBUSD.BCST 4(R8), Z26, Z1
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPBUSD.BCST 8(R8), Z27, Z2
-	VPSRLW $4, Z24, Z28
-	VPANDD Z31, Z28, Z28
-	VPDPBUSD.BCST 12(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $16, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF32X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF32X8By1AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF32X8By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 4(R8), Z24, Z1
-	ADDQ $128, R10
-	ADDQ $8, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 4(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF32X16By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulNibbleF32X16By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask000f000f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPDPWSSD.BCST 4(R8), Z25, Z2
-	VPDPWSSD.BCST 8(R8), Z25, Z4
-	VPDPWSSD.BCST 12(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 16(R8), Z26, Z1
-	VPDPWSSD.BCST 20(R8), Z26, Z3
-	VPDPWSSD.BCST 24(R8), Z26, Z5
-	VPDPWSSD.BCST 28(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 32(R8), Z27, Z0
-	VPDPWSSD.BCST 36(R8), Z27, Z2
-	VPDPWSSD.BCST 40(R8), Z27, Z4
-	VPDPWSSD.BCST 44(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 48(R8), Z28, Z1
-	VPDPWSSD.BCST 52(R8), Z28, Z3
-	VPDPWSSD.BCST 56(R8), Z28, Z5
-	VPDPWSSD.BCST 60(R8), Z28, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 64(R8), Z25, Z0
-	VPDPWSSD.BCST 68(R8), Z25, Z2
-	VPDPWSSD.BCST 72(R8), Z25, Z4
-	VPDPWSSD.BCST 76(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPWSSD.BCST 80(R8), Z26, Z1
-	VPDPWSSD.BCST 84(R8), Z26, Z3
-	VPDPWSSD.BCST 88(R8), Z26, Z5
-	VPDPWSSD.BCST 92(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPANDD Z31, Z27, Z27
-	VPDPWSSD.BCST 96(R8), Z27, Z0
-	VPDPWSSD.BCST 100(R8), Z27, Z2
-	VPDPWSSD.BCST 104(R8), Z27, Z4
-	VPDPWSSD.BCST 108(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPDPWSSD.BCST 112(R8), Z28, Z1
-	VPDPWSSD.BCST 116(R8), Z28, Z3
-	VPDPWSSD.BCST 120(R8), Z28, Z5
-	VPDPWSSD.BCST 124(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $128, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF32X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF32X16By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulByteF32X16By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask00ff00ff<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPDPWSSD.BCST 4(R8), Z25, Z2
-	VPDPWSSD.BCST 8(R8), Z25, Z4
-	VPDPWSSD.BCST 12(R8), Z25, Z6
-	VPSRLW $8, Z24, Z26
-	VPDPWSSD.BCST 16(R8), Z26, Z1
-	VPDPWSSD.BCST 20(R8), Z26, Z3
-	VPDPWSSD.BCST 24(R8), Z26, Z5
-	VPDPWSSD.BCST 28(R8), Z26, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPWSSD.BCST 32(R8), Z27, Z0
-	VPDPWSSD.BCST 36(R8), Z27, Z2
-	VPDPWSSD.BCST 40(R8), Z27, Z4
-	VPDPWSSD.BCST 44(R8), Z27, Z6
-	VPSRLW $8, Z24, Z28
-	VPDPWSSD.BCST 48(R8), Z28, Z1
-	VPDPWSSD.BCST 52(R8), Z28, Z3
-	VPDPWSSD.BCST 56(R8), Z28, Z5
-	VPDPWSSD.BCST 60(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $64, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulNibbleF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF32X8By4AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF32X8By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPBUSD.BCST 0(R8), Z25, Z0
-	VPDPBUSD.BCST 4(R8), Z25, Z2
-	VPDPBUSD.BCST 8(R8), Z25, Z4
-	VPDPBUSD.BCST 12(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPBUSD.BCST 16(R8), Z26, Z1
-	VPDPBUSD.BCST 20(R8), Z26, Z3
-	VPDPBUSD.BCST 24(R8), Z26, Z5
-	VPDPBUSD.BCST 28(R8), Z26, Z7
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPBUSD.BCST 32(R8), Z27, Z0
-	VPDPBUSD.BCST 36(R8), Z27, Z2
-	VPDPBUSD.BCST 40(R8), Z27, Z4
-	VPDPBUSD.BCST 44(R8), Z27, Z6
-	VPSRLW $4, Z24, Z28
-	VPANDD Z31, Z28, Z28
-	VPDPBUSD.BCST 48(R8), Z28, Z1
-	VPDPBUSD.BCST 52(R8), Z28, Z3
-	VPDPBUSD.BCST 56(R8), Z28, Z5
-	VPDPBUSD.BCST 60(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $64, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF32X8By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF32X8By4AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 4 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF32X8By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VPDPBUSD.BCST 4(R8), Z24, Z2
-	VPDPBUSD.BCST 8(R8), Z24, Z4
-	VPDPBUSD.BCST 12(R8), Z24, Z6
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 16(R8), Z24, Z1
-	VPDPBUSD.BCST 20(R8), Z24, Z3
-	VPDPBUSD.BCST 24(R8), Z24, Z5
-	VPDPBUSD.BCST 28(R8), Z24, Z7
-	ADDQ $128, R10
-	ADDQ $32, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 16(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 20(R9), Z25, Z13
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 24(R9), Z25, Z14
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 28(R9), Z25, Z15
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
 	ADDQ DX, DI
 	VZEROUPPER
 	RET
@@ -3659,6 +5934,162 @@ again2:
 	VPDPWSSD.BCST 380(R8), Z28, Z11
 	ADDQ $128, R10
 	ADDQ $384, R8
+	DECQ AX
+	JNZ again2
+
+	// Z24: scales, Z25: biases
+	VMOVUPS (SI), Z24
+	VMOVUPS 64(SI), Z25
+	MOVQ R10, SI
+	VMULPS.BCST 0(R9), Z24, Z26
+	VCVTDQ2PS Z0, Z0
+	VFMADD231PS.BCST 48(R9), Z25, Z12
+	VFMADD231PS Z0, Z26, Z12
+	VMULPS.BCST 4(R9), Z24, Z27
+	VCVTDQ2PS Z1, Z1
+	VFMADD231PS.BCST 52(R9), Z25, Z13
+	VFMADD231PS Z1, Z27, Z13
+	VMULPS.BCST 8(R9), Z24, Z28
+	VCVTDQ2PS Z2, Z2
+	VFMADD231PS.BCST 56(R9), Z25, Z14
+	VFMADD231PS Z2, Z28, Z14
+	VMULPS.BCST 12(R9), Z24, Z26
+	VCVTDQ2PS Z3, Z3
+	VFMADD231PS.BCST 60(R9), Z25, Z15
+	VFMADD231PS Z3, Z26, Z15
+	VMULPS.BCST 16(R9), Z24, Z27
+	VCVTDQ2PS Z4, Z4
+	VFMADD231PS.BCST 64(R9), Z25, Z16
+	VFMADD231PS Z4, Z27, Z16
+	VMULPS.BCST 20(R9), Z24, Z28
+	VCVTDQ2PS Z5, Z5
+	VFMADD231PS.BCST 68(R9), Z25, Z17
+	VFMADD231PS Z5, Z28, Z17
+	VMULPS.BCST 24(R9), Z24, Z26
+	VCVTDQ2PS Z6, Z6
+	VFMADD231PS.BCST 72(R9), Z25, Z18
+	VFMADD231PS Z6, Z26, Z18
+	VMULPS.BCST 28(R9), Z24, Z27
+	VCVTDQ2PS Z7, Z7
+	VFMADD231PS.BCST 76(R9), Z25, Z19
+	VFMADD231PS Z7, Z27, Z19
+	VMULPS.BCST 32(R9), Z24, Z28
+	VCVTDQ2PS Z8, Z8
+	VFMADD231PS.BCST 80(R9), Z25, Z20
+	VFMADD231PS Z8, Z28, Z20
+	VMULPS.BCST 36(R9), Z24, Z26
+	VCVTDQ2PS Z9, Z9
+	VFMADD231PS.BCST 84(R9), Z25, Z21
+	VFMADD231PS Z9, Z26, Z21
+	VMULPS.BCST 40(R9), Z24, Z27
+	VCVTDQ2PS Z10, Z10
+	VFMADD231PS.BCST 88(R9), Z25, Z22
+	VFMADD231PS Z10, Z27, Z22
+	VMULPS.BCST 44(R9), Z24, Z28
+	VCVTDQ2PS Z11, Z11
+	VFMADD231PS.BCST 92(R9), Z25, Z23
+	VFMADD231PS Z11, Z28, Z23
+	ADDQ $96, R9
+	DECQ CX
+	JNZ again1
+	VMOVUPS Z12, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z13, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z14, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z15, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z16, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z17, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z18, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z19, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z20, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z21, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z22, (DI)
+	ADDQ DX, DI
+	VMOVUPS Z23, (DI)
+	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func mulByteF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
+//
+// mulByteF32X8By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
+TEXT ·mulByteF32X8By12AVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	SHLQ $2, DX
+	MOVQ panel+16(FP), SI
+	MOVQ x+24(FP), R8
+	MOVQ scales+32(FP), R9
+	MOVQ segments+40(FP), CX
+
+	// Z12 and up: sums of rows, a vector each
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+again1:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ 128(SI), R10
+	MOVQ steps+48(FP), AX
+
+again2:
+	VMOVDQU32 0(R10), Z24
+	VPDPBUSD.BCST 0(R8), Z24, Z0
+	VPDPBUSD.BCST 4(R8), Z24, Z1
+	VPDPBUSD.BCST 8(R8), Z24, Z2
+	VPDPBUSD.BCST 12(R8), Z24, Z3
+	VPDPBUSD.BCST 16(R8), Z24, Z4
+	VPDPBUSD.BCST 20(R8), Z24, Z5
+	VPDPBUSD.BCST 24(R8), Z24, Z6
+	VPDPBUSD.BCST 28(R8), Z24, Z7
+	VPDPBUSD.BCST 32(R8), Z24, Z8
+	VPDPBUSD.BCST 36(R8), Z24, Z9
+	VPDPBUSD.BCST 40(R8), Z24, Z10
+	VPDPBUSD.BCST 44(R8), Z24, Z11
+	VMOVDQU32 64(R10), Z24
+	VPDPBUSD.BCST 48(R8), Z24, Z0
+	VPDPBUSD.BCST 52(R8), Z24, Z1
+	VPDPBUSD.BCST 56(R8), Z24, Z2
+	VPDPBUSD.BCST 60(R8), Z24, Z3
+	VPDPBUSD.BCST 64(R8), Z24, Z4
+	VPDPBUSD.BCST 68(R8), Z24, Z5
+	VPDPBUSD.BCST 72(R8), Z24, Z6
+	VPDPBUSD.BCST 76(R8), Z24, Z7
+	VPDPBUSD.BCST 80(R8), Z24, Z8
+	VPDPBUSD.BCST 84(R8), Z24, Z9
+	VPDPBUSD.BCST 88(R8), Z24, Z10
+	VPDPBUSD.BCST 92(R8), Z24, Z11
+	ADDQ $128, R10
+	ADDQ $96, R8
 	DECQ AX
 	JNZ again2
 
@@ -3929,540 +6360,6 @@ again2:
 	VZEROUPPER
 	RET
 
-// func mulNibbleF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulNibbleF32X8By12AVX512 multiplies a panel of Nibble codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulNibbleF32X8By12AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPANDD Z31, Z24, Z25
-	VPDPBUSD.BCST 0(R8), Z25, Z0
-	VPDPBUSD.BCST 4(R8), Z25, Z1
-	VPDPBUSD.BCST 8(R8), Z25, Z2
-	VPDPBUSD.BCST 12(R8), Z25, Z3
-	VPDPBUSD.BCST 16(R8), Z25, Z4
-	VPDPBUSD.BCST 20(R8), Z25, Z5
-	VPDPBUSD.BCST 24(R8), Z25, Z6
-	VPDPBUSD.BCST 28(R8), Z25, Z7
-	VPDPBUSD.BCST 32(R8), Z25, Z8
-	VPDPBUSD.BCST 36(R8), Z25, Z9
-	VPDPBUSD.BCST 40(R8), Z25, Z10
-	VPDPBUSD.BCST 44(R8), Z25, Z11
-	VPSRLW $4, Z24, Z26
-	VPANDD Z31, Z26, Z26
-	VPDPBUSD.BCST 48(R8), Z26, Z0
-	VPDPBUSD.BCST 52(R8), Z26, Z1
-	VPDPBUSD.BCST 56(R8), Z26, Z2
-	VPDPBUSD.BCST 60(R8), Z26, Z3
-	VPDPBUSD.BCST 64(R8), Z26, Z4
-	VPDPBUSD.BCST 68(R8), Z26, Z5
-	VPDPBUSD.BCST 72(R8), Z26, Z6
-	VPDPBUSD.BCST 76(R8), Z26, Z7
-	VPDPBUSD.BCST 80(R8), Z26, Z8
-	VPDPBUSD.BCST 84(R8), Z26, Z9
-	VPDPBUSD.BCST 88(R8), Z26, Z10
-	VPDPBUSD.BCST 92(R8), Z26, Z11
-	VMOVDQU32 64(R10), Z24
-	VPANDD Z31, Z24, Z27
-	VPDPBUSD.BCST 96(R8), Z27, Z0
-	VPDPBUSD.BCST 100(R8), Z27, Z1
-	VPDPBUSD.BCST 104(R8), Z27, Z2
-	VPDPBUSD.BCST 108(R8), Z27, Z3
-	VPDPBUSD.BCST 112(R8), Z27, Z4
-	VPDPBUSD.BCST 116(R8), Z27, Z5
-	VPDPBUSD.BCST 120(R8), Z27, Z6
-	VPDPBUSD.BCST 124(R8), Z27, Z7
-	VPDPBUSD.BCST 128(R8), Z27, Z8
-	VPDPBUSD.BCST 132(R8), Z27, Z9
-	VPDPBUSD.BCST 136(R8), Z27, Z10
-	VPDPBUSD.BCST 140(R8), Z27, Z11
-	VPSRLW $4, Z24, Z28
-	VPANDD Z31, Z28, Z28
-	VPDPBUSD.BCST 144(R8), Z28, Z0
-	VPDPBUSD.BCST 148(R8), Z28, Z1
-	VPDPBUSD.BCST 152(R8), Z28, Z2
-	VPDPBUSD.BCST 156(R8), Z28, Z3
-	VPDPBUSD.BCST 160(R8), Z28, Z4
-	VPDPBUSD.BCST 164(R8), Z28, Z5
-	VPDPBUSD.BCST 168(R8), Z28, Z6
-	VPDPBUSD.BCST 172(R8), Z28, Z7
-	VPDPBUSD.BCST 176(R8), Z28, Z8
-	VPDPBUSD.BCST 180(R8), Z28, Z9
-	VPDPBUSD.BCST 184(R8), Z28, Z10
-	VPDPBUSD.BCST 188(R8), Z28, Z11
-	ADDQ $128, R10
-	ADDQ $192, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 48(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z1, Z1
-	VFMADD231PS.BCST 52(R9), Z25, Z13
-	VFMADD231PS Z1, Z27, Z13
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 56(R9), Z25, Z14
-	VFMADD231PS Z2, Z28, Z14
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z3, Z3
-	VFMADD231PS.BCST 60(R9), Z25, Z15
-	VFMADD231PS Z3, Z26, Z15
-	VMULPS.BCST 16(R9), Z24, Z27
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 64(R9), Z25, Z16
-	VFMADD231PS Z4, Z27, Z16
-	VMULPS.BCST 20(R9), Z24, Z28
-	VCVTDQ2PS Z5, Z5
-	VFMADD231PS.BCST 68(R9), Z25, Z17
-	VFMADD231PS Z5, Z28, Z17
-	VMULPS.BCST 24(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 72(R9), Z25, Z18
-	VFMADD231PS Z6, Z26, Z18
-	VMULPS.BCST 28(R9), Z24, Z27
-	VCVTDQ2PS Z7, Z7
-	VFMADD231PS.BCST 76(R9), Z25, Z19
-	VFMADD231PS Z7, Z27, Z19
-	VMULPS.BCST 32(R9), Z24, Z28
-	VCVTDQ2PS Z8, Z8
-	VFMADD231PS.BCST 80(R9), Z25, Z20
-	VFMADD231PS Z8, Z28, Z20
-	VMULPS.BCST 36(R9), Z24, Z26
-	VCVTDQ2PS Z9, Z9
-	VFMADD231PS.BCST 84(R9), Z25, Z21
-	VFMADD231PS Z9, Z26, Z21
-	VMULPS.BCST 40(R9), Z24, Z27
-	VCVTDQ2PS Z10, Z10
-	VFMADD231PS.BCST 88(R9), Z25, Z22
-	VFMADD231PS Z10, Z27, Z22
-	VMULPS.BCST 44(R9), Z24, Z28
-	VCVTDQ2PS Z11, Z11
-	VFMADD231PS.BCST 92(R9), Z25, Z23
-	VFMADD231PS Z11, Z28, Z23
-	ADDQ $96, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z16, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z17, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z18, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z19, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z20, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z21, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z22, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulByteF32X8By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulByteF32X8By12AVX512 multiplies a panel of Byte codes and F32 scales with a tile of 12 vectors of 8-bit activations: see mulIntegers.
-TEXT ·mulByteF32X8By12AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	LEAQ 128(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPDPBUSD.BCST 0(R8), Z24, Z0
-	VPDPBUSD.BCST 4(R8), Z24, Z1
-	VPDPBUSD.BCST 8(R8), Z24, Z2
-	VPDPBUSD.BCST 12(R8), Z24, Z3
-	VPDPBUSD.BCST 16(R8), Z24, Z4
-	VPDPBUSD.BCST 20(R8), Z24, Z5
-	VPDPBUSD.BCST 24(R8), Z24, Z6
-	VPDPBUSD.BCST 28(R8), Z24, Z7
-	VPDPBUSD.BCST 32(R8), Z24, Z8
-	VPDPBUSD.BCST 36(R8), Z24, Z9
-	VPDPBUSD.BCST 40(R8), Z24, Z10
-	VPDPBUSD.BCST 44(R8), Z24, Z11
-	VMOVDQU32 64(R10), Z24
-	VPDPBUSD.BCST 48(R8), Z24, Z0
-	VPDPBUSD.BCST 52(R8), Z24, Z1
-	VPDPBUSD.BCST 56(R8), Z24, Z2
-	VPDPBUSD.BCST 60(R8), Z24, Z3
-	VPDPBUSD.BCST 64(R8), Z24, Z4
-	VPDPBUSD.BCST 68(R8), Z24, Z5
-	VPDPBUSD.BCST 72(R8), Z24, Z6
-	VPDPBUSD.BCST 76(R8), Z24, Z7
-	VPDPBUSD.BCST 80(R8), Z24, Z8
-	VPDPBUSD.BCST 84(R8), Z24, Z9
-	VPDPBUSD.BCST 88(R8), Z24, Z10
-	VPDPBUSD.BCST 92(R8), Z24, Z11
-	ADDQ $128, R10
-	ADDQ $96, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VMOVUPS (SI), Z24
-	VMOVUPS 64(SI), Z25
-	MOVQ R10, SI
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS.BCST 48(R9), Z25, Z12
-	VFMADD231PS Z0, Z26, Z12
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z1, Z1
-	VFMADD231PS.BCST 52(R9), Z25, Z13
-	VFMADD231PS Z1, Z27, Z13
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS.BCST 56(R9), Z25, Z14
-	VFMADD231PS Z2, Z28, Z14
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z3, Z3
-	VFMADD231PS.BCST 60(R9), Z25, Z15
-	VFMADD231PS Z3, Z26, Z15
-	VMULPS.BCST 16(R9), Z24, Z27
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS.BCST 64(R9), Z25, Z16
-	VFMADD231PS Z4, Z27, Z16
-	VMULPS.BCST 20(R9), Z24, Z28
-	VCVTDQ2PS Z5, Z5
-	VFMADD231PS.BCST 68(R9), Z25, Z17
-	VFMADD231PS Z5, Z28, Z17
-	VMULPS.BCST 24(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS.BCST 72(R9), Z25, Z18
-	VFMADD231PS Z6, Z26, Z18
-	VMULPS.BCST 28(R9), Z24, Z27
-	VCVTDQ2PS Z7, Z7
-	VFMADD231PS.BCST 76(R9), Z25, Z19
-	VFMADD231PS Z7, Z27, Z19
-	VMULPS.BCST 32(R9), Z24, Z28
-	VCVTDQ2PS Z8, Z8
-	VFMADD231PS.BCST 80(R9), Z25, Z20
-	VFMADD231PS Z8, Z28, Z20
-	VMULPS.BCST 36(R9), Z24, Z26
-	VCVTDQ2PS Z9, Z9
-	VFMADD231PS.BCST 84(R9), Z25, Z21
-	VFMADD231PS Z9, Z26, Z21
-	VMULPS.BCST 40(R9), Z24, Z27
-	VCVTDQ2PS Z10, Z10
-	VFMADD231PS.BCST 88(R9), Z25, Z22
-	VFMADD231PS Z10, Z27, Z22
-	VMULPS.BCST 44(R9), Z24, Z28
-	VCVTDQ2PS Z11, Z11
-	VFMADD231PS.BCST 92(R9), Z25, Z23
-	VFMADD231PS Z11, Z28, Z23
-	ADDQ $96, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z16, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z17, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z18, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z19, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z20, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z21, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z22, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z23, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulMiniBF16X16By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulMiniBF16X16By1AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 1 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulMiniBF16X16By1AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VMOVDQU32 miniWords<>(SB), Z30
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	LEAQ 32(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPERMW Z30, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPERMW Z30, Z26, Z26
-	VPDPWSSD.BCST 4(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPERMW Z30, Z27, Z27
-	VPDPWSSD.BCST 8(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPERMW Z30, Z28, Z28
-	VPDPWSSD.BCST 12(R8), Z28, Z3
-	VMOVDQU32 64(R10), Z24
-	VPERMW Z30, Z24, Z25
-	VPDPWSSD.BCST 16(R8), Z25, Z0
-	VPSRLW $4, Z24, Z26
-	VPERMW Z30, Z26, Z26
-	VPDPWSSD.BCST 20(R8), Z26, Z1
-	VPSRLW $8, Z24, Z27
-	VPERMW Z30, Z27, Z27
-	VPDPWSSD.BCST 24(R8), Z27, Z2
-	VPSRLW $12, Z24, Z28
-	VPERMW Z30, Z28, Z28
-	VPDPWSSD.BCST 28(R8), Z28, Z3
-	ADDQ $128, R10
-	ADDQ $32, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VPADDD Z2, Z0, Z0
-	VPADDD Z3, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS Z0, Z26, Z12
-	ADDQ $8, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
-// func mulMiniBF16X16By4AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
-//
-// mulMiniBF16X16By4AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 4 vectors of 16-bit activations: see mulIntegers.
-TEXT ·mulMiniBF16X16By4AVX512(SB), NOSPLIT, $0-56
-	MOVQ dst+0(FP), DI
-	MOVQ stride+8(FP), DX
-	SHLQ $2, DX
-	MOVQ panel+16(FP), SI
-	MOVQ x+24(FP), R8
-	MOVQ scales+32(FP), R9
-	MOVQ segments+40(FP), CX
-	VMOVDQU32 miniWords<>(SB), Z30
-
-	// Z12 and up: sums of rows, a vector each
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-again1:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ 32(SI), R10
-	MOVQ steps+48(FP), AX
-
-again2:
-	VMOVDQU32 0(R10), Z24
-	VPERMW Z30, Z24, Z25
-	VPDPWSSD.BCST 0(R8), Z25, Z0
-	VPDPWSSD.BCST 4(R8), Z25, Z2
-	VPDPWSSD.BCST 8(R8), Z25, Z4
-	VPDPWSSD.BCST 12(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPERMW Z30, Z26, Z26
-	VPDPWSSD.BCST 16(R8), Z26, Z1
-	VPDPWSSD.BCST 20(R8), Z26, Z3
-	VPDPWSSD.BCST 24(R8), Z26, Z5
-	VPDPWSSD.BCST 28(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPERMW Z30, Z27, Z27
-	VPDPWSSD.BCST 32(R8), Z27, Z0
-	VPDPWSSD.BCST 36(R8), Z27, Z2
-	VPDPWSSD.BCST 40(R8), Z27, Z4
-	VPDPWSSD.BCST 44(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPERMW Z30, Z28, Z28
-	VPDPWSSD.BCST 48(R8), Z28, Z1
-	VPDPWSSD.BCST 52(R8), Z28, Z3
-	VPDPWSSD.BCST 56(R8), Z28, Z5
-	VPDPWSSD.BCST 60(R8), Z28, Z7
-	VMOVDQU32 64(R10), Z24
-	VPERMW Z30, Z24, Z25
-	VPDPWSSD.BCST 64(R8), Z25, Z0
-	VPDPWSSD.BCST 68(R8), Z25, Z2
-	VPDPWSSD.BCST 72(R8), Z25, Z4
-	VPDPWSSD.BCST 76(R8), Z25, Z6
-	VPSRLW $4, Z24, Z26
-	VPERMW Z30, Z26, Z26
-	VPDPWSSD.BCST 80(R8), Z26, Z1
-	VPDPWSSD.BCST 84(R8), Z26, Z3
-	VPDPWSSD.BCST 88(R8), Z26, Z5
-	VPDPWSSD.BCST 92(R8), Z26, Z7
-	VPSRLW $8, Z24, Z27
-	VPERMW Z30, Z27, Z27
-	VPDPWSSD.BCST 96(R8), Z27, Z0
-	VPDPWSSD.BCST 100(R8), Z27, Z2
-	VPDPWSSD.BCST 104(R8), Z27, Z4
-	VPDPWSSD.BCST 108(R8), Z27, Z6
-	VPSRLW $12, Z24, Z28
-	VPERMW Z30, Z28, Z28
-	VPDPWSSD.BCST 112(R8), Z28, Z1
-	VPDPWSSD.BCST 116(R8), Z28, Z3
-	VPDPWSSD.BCST 120(R8), Z28, Z5
-	VPDPWSSD.BCST 124(R8), Z28, Z7
-	ADDQ $128, R10
-	ADDQ $128, R8
-	DECQ AX
-	JNZ again2
-
-	// Z24: scales, Z25: biases
-	VPMOVZXWD (SI), Z24
-	VPSLLD $16, Z24, Z24
-	MOVQ R10, SI
-	VPADDD Z1, Z0, Z0
-	VMULPS.BCST 0(R9), Z24, Z26
-	VCVTDQ2PS Z0, Z0
-	VFMADD231PS Z0, Z26, Z12
-	VPADDD Z3, Z2, Z2
-	VMULPS.BCST 4(R9), Z24, Z27
-	VCVTDQ2PS Z2, Z2
-	VFMADD231PS Z2, Z27, Z13
-	VPADDD Z5, Z4, Z4
-	VMULPS.BCST 8(R9), Z24, Z28
-	VCVTDQ2PS Z4, Z4
-	VFMADD231PS Z4, Z28, Z14
-	VPADDD Z7, Z6, Z6
-	VMULPS.BCST 12(R9), Z24, Z26
-	VCVTDQ2PS Z6, Z6
-	VFMADD231PS Z6, Z26, Z15
-	ADDQ $32, R9
-	DECQ CX
-	JNZ again1
-	VMOVUPS Z12, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z13, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z14, (DI)
-	ADDQ DX, DI
-	VMOVUPS Z15, (DI)
-	ADDQ DX, DI
-	VZEROUPPER
-	RET
-
 // func mulMiniBF16X16By12AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
 // mulMiniBF16X16By12AVX512 multiplies a panel of Mini codes and BF16 scales with a tile of 12 vectors of 16-bit activations: see mulIntegers.
@@ -4691,5 +6588,206 @@ again2:
 	ADDQ DX, DI
 	VMOVUPS Z23, (DI)
 	ADDQ DX, DI
+	VZEROUPPER
+	RET
+
+// func transposeNibbleAVX512(dst *byte, src *byte, stride int, fours int)
+//
+// transposeNibbleAVX512 puts 16 rows of words side by side: see transpose.
+TEXT ·transposeNibbleAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ stride+16(FP), DX
+	MOVQ fours+24(FP), CX
+
+	// R8, R9, R10, R11: rows 0, 4, 8 and 12
+	MOVQ SI, R8
+	LEAQ (SI)(DX*4), R9
+	LEAQ (R9)(DX*4), R10
+	LEAQ (R10)(DX*4), R11
+	LEAQ (DX)(DX*2), R12
+	VPBROADCASTD mask0f0f0f0f<>(SB), Z31
+	VPBROADCASTD nibblePairs<>(SB), Z30
+	VBROADCASTI32X4 nibbleOrder<>(SB), Z29
+
+again1:
+	VMOVDQU32 (R8), X0
+	VINSERTI32X4 $1, (R9), Z0, Z0
+	VINSERTI32X4 $2, (R10), Z0, Z0
+	VINSERTI32X4 $3, (R11), Z0, Z0
+	VPANDD Z31, Z0, Z4
+	VPSRLW $4, Z0, Z5
+	VPANDD Z31, Z5, Z5
+	VPMADDUBSW Z30, Z4, Z4
+	VPMADDUBSW Z30, Z5, Z5
+	VPACKUSWB Z5, Z4, Z0
+	VPSHUFB Z29, Z0, Z0
+	VMOVDQU32 (R8)(DX*1), X1
+	VINSERTI32X4 $1, (R9)(DX*1), Z1, Z1
+	VINSERTI32X4 $2, (R10)(DX*1), Z1, Z1
+	VINSERTI32X4 $3, (R11)(DX*1), Z1, Z1
+	VPANDD Z31, Z1, Z4
+	VPSRLW $4, Z1, Z5
+	VPANDD Z31, Z5, Z5
+	VPMADDUBSW Z30, Z4, Z4
+	VPMADDUBSW Z30, Z5, Z5
+	VPACKUSWB Z5, Z4, Z1
+	VPSHUFB Z29, Z1, Z1
+	VMOVDQU32 (R8)(DX*2), X2
+	VINSERTI32X4 $1, (R9)(DX*2), Z2, Z2
+	VINSERTI32X4 $2, (R10)(DX*2), Z2, Z2
+	VINSERTI32X4 $3, (R11)(DX*2), Z2, Z2
+	VPANDD Z31, Z2, Z4
+	VPSRLW $4, Z2, Z5
+	VPANDD Z31, Z5, Z5
+	VPMADDUBSW Z30, Z4, Z4
+	VPMADDUBSW Z30, Z5, Z5
+	VPACKUSWB Z5, Z4, Z2
+	VPSHUFB Z29, Z2, Z2
+	VMOVDQU32 (R8)(R12*1), X3
+	VINSERTI32X4 $1, (R9)(R12*1), Z3, Z3
+	VINSERTI32X4 $2, (R10)(R12*1), Z3, Z3
+	VINSERTI32X4 $3, (R11)(R12*1), Z3, Z3
+	VPANDD Z31, Z3, Z4
+	VPSRLW $4, Z3, Z5
+	VPANDD Z31, Z5, Z5
+	VPMADDUBSW Z30, Z4, Z4
+	VPMADDUBSW Z30, Z5, Z5
+	VPACKUSWB Z5, Z4, Z3
+	VPSHUFB Z29, Z3, Z3
+	VPUNPCKLDQ Z1, Z0, Z4
+	VPUNPCKHDQ Z1, Z0, Z5
+	VPUNPCKLDQ Z3, Z2, Z6
+	VPUNPCKHDQ Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	ADDQ $16, R8
+	ADDQ $16, R9
+	ADDQ $16, R10
+	ADDQ $16, R11
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func transposeByteAVX512(dst *byte, src *byte, stride int, fours int)
+//
+// transposeByteAVX512 puts 16 rows of words side by side: see transpose.
+TEXT ·transposeByteAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ stride+16(FP), DX
+	MOVQ fours+24(FP), CX
+
+	// R8, R9, R10, R11: rows 0, 4, 8 and 12
+	MOVQ SI, R8
+	LEAQ (SI)(DX*4), R9
+	LEAQ (R9)(DX*4), R10
+	LEAQ (R10)(DX*4), R11
+	LEAQ (DX)(DX*2), R12
+	VBROADCASTI32X4 byteOrder<>(SB), Z29
+
+again1:
+	VMOVDQU32 (R8), X0
+	VINSERTI32X4 $1, (R9), Z0, Z0
+	VINSERTI32X4 $2, (R10), Z0, Z0
+	VINSERTI32X4 $3, (R11), Z0, Z0
+	VPSHUFB Z29, Z0, Z0
+	VMOVDQU32 (R8)(DX*1), X1
+	VINSERTI32X4 $1, (R9)(DX*1), Z1, Z1
+	VINSERTI32X4 $2, (R10)(DX*1), Z1, Z1
+	VINSERTI32X4 $3, (R11)(DX*1), Z1, Z1
+	VPSHUFB Z29, Z1, Z1
+	VMOVDQU32 (R8)(DX*2), X2
+	VINSERTI32X4 $1, (R9)(DX*2), Z2, Z2
+	VINSERTI32X4 $2, (R10)(DX*2), Z2, Z2
+	VINSERTI32X4 $3, (R11)(DX*2), Z2, Z2
+	VPSHUFB Z29, Z2, Z2
+	VMOVDQU32 (R8)(R12*1), X3
+	VINSERTI32X4 $1, (R9)(R12*1), Z3, Z3
+	VINSERTI32X4 $2, (R10)(R12*1), Z3, Z3
+	VINSERTI32X4 $3, (R11)(R12*1), Z3, Z3
+	VPSHUFB Z29, Z3, Z3
+	VPUNPCKLDQ Z1, Z0, Z4
+	VPUNPCKHDQ Z1, Z0, Z5
+	VPUNPCKLDQ Z3, Z2, Z6
+	VPUNPCKHDQ Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	ADDQ $16, R8
+	ADDQ $16, R9
+	ADDQ $16, R10
+	ADDQ $16, R11
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func transposeWordsAVX512(dst *byte, src *byte, stride int, fours int)
+//
+// transposeWordsAVX512 puts 16 rows of words side by side: see transpose.
+TEXT ·transposeWordsAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ stride+16(FP), DX
+	MOVQ fours+24(FP), CX
+
+	// R8, R9, R10, R11: rows 0, 4, 8 and 12
+	MOVQ SI, R8
+	LEAQ (SI)(DX*4), R9
+	LEAQ (R9)(DX*4), R10
+	LEAQ (R10)(DX*4), R11
+	LEAQ (DX)(DX*2), R12
+
+again1:
+	VMOVDQU32 (R8), X0
+	VINSERTI32X4 $1, (R9), Z0, Z0
+	VINSERTI32X4 $2, (R10), Z0, Z0
+	VINSERTI32X4 $3, (R11), Z0, Z0
+	VMOVDQU32 (R8)(DX*1), X1
+	VINSERTI32X4 $1, (R9)(DX*1), Z1, Z1
+	VINSERTI32X4 $2, (R10)(DX*1), Z1, Z1
+	VINSERTI32X4 $3, (R11)(DX*1), Z1, Z1
+	VMOVDQU32 (R8)(DX*2), X2
+	VINSERTI32X4 $1, (R9)(DX*2), Z2, Z2
+	VINSERTI32X4 $2, (R10)(DX*2), Z2, Z2
+	VINSERTI32X4 $3, (R11)(DX*2), Z2, Z2
+	VMOVDQU32 (R8)(R12*1), X3
+	VINSERTI32X4 $1, (R9)(R12*1), Z3, Z3
+	VINSERTI32X4 $2, (R10)(R12*1), Z3, Z3
+	VINSERTI32X4 $3, (R11)(R12*1), Z3, Z3
+	VPUNPCKLDQ Z1, Z0, Z4
+	VPUNPCKHDQ Z1, Z0, Z5
+	VPUNPCKLDQ Z3, Z2, Z6
+	VPUNPCKHDQ Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	ADDQ $16, R8
+	ADDQ $16, R9
+	ADDQ $16, R10
+	ADDQ $16, R11
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
 	VZEROUPPER
 	RET

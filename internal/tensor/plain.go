@@ -6,21 +6,13 @@ import "math"
 const panelRows = 16
 
 // tileSizes are the numbers of vectors that kernels are written for; a tile of one goes through four panels at a time.
-var tileSizes = [...]int{1, 4, 12}
+var tileSizes = [...]int{1, 4, 8, 12}
 
-// shapes are the places of kernels in a table: that of a tile of one vector, of 4 and of 12.
+// shapes are the places of kernels in a table: those of tileSizes.
 const shapes = len(tileSizes)
 
 // shapeOf is the place of a tile's kernel.
-func shapeOf(tile int) int {
-	switch tile {
-	case 1:
-		return 0
-	case 4:
-		return 1
-	}
-	return 2
-}
+func shapeOf(tile int) int { return (tile + 3) / 4 * min(tile/4, 1) }
 
 // panelsOf is how many panels the kernel of a shape takes.
 func panelsOf(shape int) int {

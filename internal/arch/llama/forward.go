@@ -60,7 +60,7 @@ type linear struct {
 }
 
 // Network makes the model ready to run.
-func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int) arch.Network {
+func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int, a tensor.Arithmetic) arch.Network {
 	n := &network{c: c, pool: pool, embed: w.Matrix("model.embed_tokens"), norm: w.Vector("model.norm.weight")}
 	n.rope, _ = c.Rope() // judged when the config was read
 	n.head = n.embed
@@ -70,7 +70,7 @@ func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int) arch.Netw
 	for i := range c.Layer {
 		n.layers = append(n.layers, c.layer(w, i))
 	}
-	n.allocate(block)
+	n.allocate(block, a)
 	p := &n.pieces
 	p.norm, p.seal, p.qkv, p.turn, p.attend = n.normPiece, n.sealPiece, n.qkvPiece, n.turnPiece, n.attendPiece
 	p.o, p.gateUp, p.down, p.head = n.oPiece, n.gateUpPiece, n.downPiece, n.headPiece
@@ -98,7 +98,7 @@ func (c *Config) layer(w arch.Weights, i int) layer {
 	return l
 }
 
-func (n *network) allocate(block int) {
+func (n *network) allocate(block int, a tensor.Arithmetic) {
 	c := n.c
 	floats := func(size int) []float32 {
 		n.bytes += 4 * int64(size)
@@ -109,13 +109,17 @@ func (n *network) allocate(block int) {
 	n.q, n.k, n.v = floats(block*q), floats(block*kv), floats(block*kv)
 	n.gate, n.up = floats(block*c.Intermediate), floats(block*c.Intermediate)
 	n.cos, n.sin = floats(block*c.HeadDim/2), floats(block*c.HeadDim/2)
-	n.normed, n.attended, n.activated = tensor.NewInput(block, c.HiddenSize), tensor.NewInput(block, q), tensor.NewInput(block, c.Intermediate)
+	ofHidden, ofHeads, ofInner := []*tensor.Matrix{n.head}, []*tensor.Matrix{}, []*tensor.Matrix{}
+	for i := range n.layers {
+		l := &n.layers[i]
+		ofHidden = append(ofHidden, l.qkv[0].Matrix, l.qkv[1].Matrix, l.qkv[2].Matrix, l.gate.Matrix, l.up.Matrix)
+		ofHeads, ofInner = append(ofHeads, l.o.Matrix), append(ofInner, l.down.Matrix)
+	}
+	n.normed, n.attended, n.activated = tensor.NewInput(block, c.HiddenSize, a, ofHidden...), tensor.NewInput(block, q, a, ofHeads...), tensor.NewInput(block, c.Intermediate, a, ofInner...)
 	n.bytes += n.normed.Bytes() + n.attended.Bytes() + n.activated.Bytes()
 	n.scores = make([][]float32, n.pool.Workers())
 	for range n.pool.Workers() {
-		s := tensor.NewScratch(max(c.HiddenSize, q, c.Intermediate))
-		n.scratch = append(n.scratch, s)
-		n.bytes += s.Bytes()
+		n.scratch = append(n.scratch, tensor.NewScratch())
 	}
 }
 
@@ -130,11 +134,14 @@ func (n *network) KVShape() tensor.KVShape {
 // Forward runs tokens through all layers.
 func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place) {
 	n.n, n.places = len(tokens), places
-	n.pack()
+	for _, in := range [3]*tensor.Input{n.normed, n.attended, n.activated} {
+		in.Begin(n.n)
+	}
 	n.begin(tokens)
 	n.show(0)
 	for i := range n.layers {
 		n.index, n.layer = i, &n.layers[i]
+		n.layer.lay(n.pool)
 		n.normalize(n.layer.inputNorm)
 		n.pool.Run(n.pieces.qkv)
 		n.each(n.pieces.turn)
@@ -151,13 +158,6 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		tensor.RMSNorm(hidden[t*n.c.HiddenSize:][:n.c.HiddenSize], n.row(t), n.norm, n.c.RMSNormEps)
 	}
 	n.places = nil
-}
-
-// pack has the inputs laid out for products of four vectors where there are as many.
-func (n *network) pack() {
-	for _, in := range [3]*tensor.Input{n.normed, n.attended, n.activated} {
-		in.Pack = n.n >= 4
-	}
 }
 
 // Observe makes Forward show what runs through the layers.
@@ -230,53 +230,46 @@ func (n *network) sealPiece(worker int) {
 	}
 }
 
-// part is what one worker does of a product: rows lo to before hi, with some of the tokens.
-type part struct {
-	tokens tensor.Vectors
-	lo, hi int
+// lay has matrices laid out that have not been used before.
+func (l *layer) lay(p *tensor.Pool) {
+	for _, m := range [...]linear{l.qkv[0], l.qkv[1], l.qkv[2], l.o, l.gate, l.up, l.down} {
+		m.Lay(p)
+	}
 }
 
-// part shares a product by tokens where that is quicker and there are enough of them, else by rows. Products whose results are put together in one piece are shared in the same way.
-func (n *network) part(worker, rows int, matrices ...*tensor.Matrix) part {
-	byTokens := n.n >= 2*n.pool.Workers()
-	for _, m := range matrices {
-		byTokens = byTokens && m.ByVectors()
-	}
-	if byTokens {
-		from, to := n.pool.Share(worker, n.n, 1)
-		return part{tensor.Vectors{From: from, To: to}, 0, rows}
-	}
-	lo, hi := n.pool.Share(worker, rows, 8)
-	return part{tensor.Vectors{From: 0, To: n.n}, lo, hi}
-}
-
-// multiply writes a part of a product, bias added, to dst [n, rows].
-func (n *network) multiply(dst []float32, l linear, in *tensor.Input, p part, worker int) {
-	if p.lo == p.hi || p.tokens.From == p.tokens.To {
+// multiply writes a worker's rows of a product, bias added, to dst [n, rows].
+func (n *network) multiply(dst []float32, l linear, in *tensor.Input, lo, hi, worker int) {
+	if lo == hi {
 		return
 	}
-	l.Mul(dst, l.Rows, in, p.tokens, p.lo, p.hi, n.scratch[worker])
+	l.Mul(dst, l.Rows, in, lo, hi, n.scratch[worker])
 	if l.bias == nil {
 		return
 	}
-	for t := p.tokens.From; t < p.tokens.To; t++ {
-		tensor.Add(dst[t*l.Rows:][p.lo:p.hi], l.bias[p.lo:p.hi])
+	for t := range n.n {
+		tensor.Add(dst[t*l.Rows:][lo:hi], l.bias[lo:hi])
 	}
+}
+
+// rows are those of a product that are a worker's. Products whose results are put together in one piece are shared in the same way.
+func (n *network) rows(worker int, l linear) (lo, hi int) {
+	return n.pool.Share(worker, l.Rows, tensor.Unit)
 }
 
 // addTo adds a worker's part of a product to what runs through the layers.
 func (n *network) addTo(l linear, in *tensor.Input, worker int) {
-	p := n.part(worker, l.Rows, l.Matrix)
-	n.multiply(n.out, l, in, p, worker)
-	for t := p.tokens.From; t < p.tokens.To; t++ {
-		tensor.Add(n.row(t)[p.lo:p.hi], n.out[t*l.Rows:][p.lo:p.hi])
+	lo, hi := n.rows(worker, l)
+	n.multiply(n.out, l, in, lo, hi, worker)
+	for t := range n.n {
+		tensor.Add(n.row(t)[lo:hi], n.out[t*l.Rows:][lo:hi])
 	}
 }
 
 func (n *network) qkvPiece(worker int) {
 	for i, dst := range [3][]float32{n.q, n.k, n.v} {
 		l := n.layer.qkv[i]
-		n.multiply(dst, l, n.normed, n.part(worker, l.Rows, l.Matrix), worker)
+		lo, hi := n.rows(worker, l)
+		n.multiply(dst, l, n.normed, lo, hi, worker)
 	}
 }
 
@@ -317,11 +310,11 @@ func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 
 func (n *network) gateUpPiece(worker int) {
 	size := n.c.Intermediate
-	p := n.part(worker, size, n.layer.gate.Matrix, n.layer.up.Matrix)
-	n.multiply(n.gate, n.layer.gate, n.normed, p, worker)
-	n.multiply(n.up, n.layer.up, n.normed, p, worker)
-	for t := p.tokens.From; t < p.tokens.To; t++ {
-		tensor.SiLUMul(n.activated.Row(t)[p.lo:p.hi], n.gate[t*size:][p.lo:p.hi], n.up[t*size:][p.lo:p.hi])
+	lo, hi := n.rows(worker, n.layer.gate)
+	n.multiply(n.gate, n.layer.gate, n.normed, lo, hi, worker)
+	n.multiply(n.up, n.layer.up, n.normed, lo, hi, worker)
+	for t := range n.n {
+		tensor.SiLUMul(n.activated.Row(t)[lo:hi], n.gate[t*size:][lo:hi], n.up[t*size:][lo:hi])
 	}
 }
 
@@ -331,7 +324,8 @@ func (n *network) downPiece(worker int) { n.addTo(n.layer.down, n.activated, wor
 func (n *network) Logits(logits, hidden []float32) {
 	size := n.c.HiddenSize
 	n.n = len(hidden) / size
-	n.pack()
+	n.normed.Begin(n.n)
+	n.head.Lay(n.pool)
 	for t := range n.n {
 		copy(n.normed.Row(t), hidden[t*size:][:size])
 		n.normed.Seal(t)
@@ -342,5 +336,7 @@ func (n *network) Logits(logits, hidden []float32) {
 }
 
 func (n *network) headPiece(worker int) {
-	n.multiply(n.target, linear{Matrix: n.head}, n.normed, n.part(worker, n.head.Rows, n.head), worker)
+	head := linear{Matrix: n.head}
+	lo, hi := n.rows(worker, head)
+	n.multiply(n.target, head, n.normed, lo, hi, worker)
 }
