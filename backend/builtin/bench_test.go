@@ -12,6 +12,12 @@ import (
 // BenchmarkDecode makes 32 tokens with the real model after a short prompt, and prints tokens a second after the first, and the time to the first.
 func BenchmarkDecode(b *testing.B) {
 	src := oracle.SmolLM2(b)
+	for _, compute := range []backend.Compute{backend.Float32, backend.Fast, backend.Int8} {
+		b.Run(string(compute), func(b *testing.B) { benchmarkDecode(b, src, compute) })
+	}
+}
+
+func benchmarkDecode(b *testing.B, src string, compute backend.Compute) {
 	for _, c := range []struct {
 		name   string
 		scheme func(string, int64) quant.Scheme
@@ -27,7 +33,7 @@ func BenchmarkDecode(b *testing.B) {
 			if c.scheme != nil {
 				dir = quantized(b, src, c.scheme)
 			}
-			m := mustLoad(b, New(), dir)
+			m := mustLoadIn(b, New(), dir, compute)
 			const tokens = 32
 			var first, rest float64
 			for b.Loop() {
@@ -44,18 +50,19 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkPrefill reads a prompt of 256 tokens.
+// BenchmarkPrefill reads a prompt of 512 tokens.
 func BenchmarkPrefill(b *testing.B) {
 	src := oracle.SmolLM2(b)
-	for name, scheme := range map[string]quant.Scheme{"affine4": {Mode: quant.Affine, Bits: 4, GroupSize: 64}} {
-		b.Run(name, func(b *testing.B) {
-			m := mustLoad(b, New(), quantized(b, src, uniform(scheme)))
-			prompt := make([]int32, 256)
+	scheme := quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}
+	for _, compute := range []backend.Compute{backend.Float32, backend.Fast, backend.Int8} {
+		b.Run("affine4/"+string(compute), func(b *testing.B) {
+			m := mustLoadIn(b, New(), quantized(b, src, uniform(scheme)), compute)
+			prompt := make([]int32, 512)
 			for i := range prompt {
 				prompt[i] = int32(100 + i)
 			}
 			for b.Loop() {
-				if _, err := m.Logits(context.Background(), prompt, []int{255}); err != nil {
+				if _, err := m.Logits(context.Background(), prompt, []int{511}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -110,7 +110,12 @@ func TestSmolLM2AgainstPyTorch(t *testing.T) {
 
 func mustLoad(t testing.TB, r backend.Runtime, dir string) backend.Model {
 	t.Helper()
-	m, err := r.Load(context.Background(), dir, backend.Float32)
+	return mustLoadIn(t, r, dir, backend.Float32)
+}
+
+func mustLoadIn(t testing.TB, r backend.Runtime, dir string, compute backend.Compute) backend.Model {
+	t.Helper()
+	m, err := r.Load(context.Background(), dir, compute)
 	if err != nil {
 		t.Fatal(err)
 	}
