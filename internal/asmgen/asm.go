@@ -101,18 +101,26 @@ func params(list string) (out []param) {
 	return out
 }
 
-// fn begins a function. doc is a sentence for both files, after its name.
-func (f *file) fn(name, doc, list string) *fn {
+// fn begins a function. doc is a sentence for both files, after its name; a result is written as a parameter is.
+func (f *file) fn(name, doc, list string, results ...string) *fn {
 	a := &fn{file: f, name: name, offset: map[string]int{}}
 	size := 0
-	for _, p := range params(list) {
-		size = (size + p.size() - 1) / p.size() * p.size()
-		a.offset[p.name] = size
-		size += p.size()
+	place := func(list string) {
+		for _, p := range params(list) {
+			size = (size + p.size() - 1) / p.size() * p.size()
+			a.offset[p.name] = size
+			size += p.size()
+		}
 	}
-	size = (size + 7) / 8 * 8
-	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, list)
-	fmt.Fprintf(&f.text, "\n// func %s(%s)\n//\n// %s %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, list, name, doc, name, size)
+	place(list)
+	signature := fmt.Sprintf("%s(%s)", name, list)
+	for _, r := range results {
+		size = (size + 7) / 8 * 8
+		place(r)
+		signature += " (" + r + ")"
+	}
+	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s\n", name, doc, signature)
+	fmt.Fprintf(&f.text, "\n// func %s\n//\n// %s %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", signature, name, doc, name, size)
 	return a
 }
 

@@ -14,7 +14,10 @@ import (
 
 // files are all that there are.
 func files() []*file {
-	return []*file{panelAVX512(), floatAVX512()}
+	return []*file{
+		panelAVX512(), floatAVX512(),
+		quantAVX2(), quantAVX512(),
+	}
 }
 
 func main() {

@@ -4,8 +4,9 @@ import "sync"
 
 // dequantize is dequantizeReference: group by group it decodes to float32 with t's roundings in between, then rounds to t.
 func (s Scheme) dequantize(dst []byte, p Packed, t Float) {
-	var buf group
-	w := buf[:s.GroupSize]
+	work := workspaces.Get().(*workspace)
+	defer workspaces.Put(work)
+	w := work.values[:s.GroupSize]
 	bytes := s.GroupSize * t.Size()
 	for g := range len(dst) / bytes {
 		out := dst[g*bytes:][:bytes]

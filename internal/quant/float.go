@@ -54,6 +54,10 @@ func (f Float) Size() int {
 // Decode widens the little-endian values of src exactly; len(dst) values are read. A NaN of F16 becomes quiet and keeps its payload, as in MLX.
 func (f Float) Decode(dst []float32, src []byte) {
 	src = src[:len(dst)*f.Size()]
+	if blocks := len(dst) / castBlock; active != nil && blocks > 0 && f != F32 {
+		active.decode[f](&dst[0], &src[0], blocks)
+		dst, src = dst[blocks*castBlock:], src[blocks*castBlock*f.Size():]
+	}
 	switch f {
 	case F16:
 		for i := range dst {
@@ -74,6 +78,10 @@ func (f Float) Decode(dst []float32, src []byte) {
 // 0x7D00 with the sign in F16.
 func (f Float) Encode(dst []byte, src []float32) {
 	dst = dst[:len(src)*f.Size()]
+	if blocks := len(src) / castBlock; active != nil && blocks > 0 && f != F32 {
+		active.encode[f](&dst[0], &src[0], blocks)
+		dst, src = dst[blocks*castBlock*f.Size():], src[blocks*castBlock:]
+	}
 	switch f {
 	case F16:
 		for i, x := range src {
@@ -99,10 +107,15 @@ func (f Float) Encode(dst []byte, src []float32) {
 func Cast(dst []byte, to Float, src []byte, from Float) {
 	n := len(src) / from.Size()
 	src, dst = src[:n*from.Size()], dst[:n*to.Size()]
-	switch {
-	case from == to:
+	if from == to {
 		copy(dst, src)
 		return
+	}
+	if blocks := n / castBlock; active != nil && blocks > 0 {
+		active.cast[from][to](&dst[0], &src[0], blocks)
+		src, dst = src[blocks*castBlock*from.Size():], dst[blocks*castBlock*to.Size():]
+	}
+	switch {
 	case from == BF16 && to == F32:
 		for len(src) >= 8 && len(dst) >= 16 {
 			v := le.Uint64(src)
@@ -165,6 +178,9 @@ func FirstNonFinite(src []byte, t Float) (index int, ok bool) {
 		one = 0x00800080_00800080
 	}
 	at := 0
+	if blocks := len(src) / finiteBlock; active != nil && blocks > 0 {
+		at = active.finite[t](&src[0], blocks) * finiteBlock
+	}
 	for at+8 <= len(src) && (le.Uint64(src[at:])&magnitude+one)&signs == 0 {
 		at += 8
 	}

@@ -50,47 +50,51 @@ func golden(t *testing.T) *goldenFile {
 }
 
 func TestGoldenQuantize(t *testing.T) {
-	g := golden(t)
-	if want := len(allSchemes()) * len(allFloats); len(g.Cases) != want {
-		t.Errorf("%d cases, want %d", len(g.Cases), want)
-	}
-	for _, c := range g.Cases {
-		s := Scheme{c.Mode, c.Bits, c.GroupSize}
-		f, ok := ParseFloat(c.DType)
-		if !ok {
-			t.Fatalf("dtype %q", c.DType)
+	atEachLevel(t, func(t *testing.T) {
+		g := golden(t)
+		if want := len(allSchemes()) * len(allFloats); len(g.Cases) != want {
+			t.Errorf("%d cases, want %d", len(g.Cases), want)
 		}
-		p := alloc(s, f, g.Rows, g.Cols)
-		if err := s.Quantize(p, g.Inputs[c.DType].bytes(), f, g.Rows, g.Cols); err != nil {
-			t.Fatalf("%s %s: %v", s, f, err)
-		}
-		for name, pair := range map[string][2][]byte{
-			"weight": {p.Weight, c.Weight.bytes()}, "scales": {p.Scales, c.Scales.bytes()}, "biases": {p.Biases, c.Biases.bytes()},
-		} {
-			if diff := difference(pair[0], pair[1]); diff != "" {
-				t.Errorf("%s %s: %s: %s", s, f, name, diff)
+		for _, c := range g.Cases {
+			s := Scheme{c.Mode, c.Bits, c.GroupSize}
+			f, ok := ParseFloat(c.DType)
+			if !ok {
+				t.Fatalf("dtype %q", c.DType)
+			}
+			p := alloc(s, f, g.Rows, g.Cols)
+			if err := s.Quantize(p, g.Inputs[c.DType].bytes(), f, g.Rows, g.Cols); err != nil {
+				t.Fatalf("%s %s: %v", s, f, err)
+			}
+			for name, pair := range map[string][2][]byte{
+				"weight": {p.Weight, c.Weight.bytes()}, "scales": {p.Scales, c.Scales.bytes()}, "biases": {p.Biases, c.Biases.bytes()},
+			} {
+				if diff := difference(pair[0], pair[1]); diff != "" {
+					t.Errorf("%s %s: %s: %s", s, f, name, diff)
+				}
+			}
+			for _, to := range allFloats {
+				values := dequantizeTo(s, p, f, to, g.Rows, g.Cols)
+				if got := digest(values); got != c.Dequantized[to.String()] {
+					t.Errorf("%s %s: dequantized to %s: sha256 %s, want %s", s, f, to, got, c.Dequantized[to.String()])
+				}
 			}
 		}
-		for _, to := range allFloats {
-			values := dequantizeTo(s, p, f, to, g.Rows, g.Cols)
-			if got := digest(values); got != c.Dequantized[to.String()] {
-				t.Errorf("%s %s: dequantized to %s: sha256 %s, want %s", s, f, to, got, c.Dequantized[to.String()])
-			}
-		}
-	}
+	})
 }
 
 func TestGoldenCast(t *testing.T) {
-	for _, c := range golden(t).Casts {
-		from, _ := ParseFloat(c.From)
-		to, _ := ParseFloat(c.To)
-		src := borders(from)
-		dst := make([]byte, len(src)/from.Size()*to.Size())
-		Cast(dst, to, src, from)
-		if digest(dst) != c.SHA256 {
-			t.Errorf("%s to %s: sha256 %s, want %s", from, to, digest(dst), c.SHA256)
+	atEachLevel(t, func(t *testing.T) {
+		for _, c := range golden(t).Casts {
+			from, _ := ParseFloat(c.From)
+			to, _ := ParseFloat(c.To)
+			src := borders(from)
+			dst := make([]byte, len(src)/from.Size()*to.Size())
+			Cast(dst, to, src, from)
+			if digest(dst) != c.SHA256 {
+				t.Errorf("%s to %s: sha256 %s, want %s", from, to, digest(dst), c.SHA256)
+			}
 		}
-	}
+	})
 }
 
 // borders returns all values of a short type; for F32 all signs, exponents and 4 bits of mantissa with lower bits around rounding borders. make_golden.py has

@@ -172,6 +172,11 @@ func matrix(seed uint64, t Float, rows, cols, group int) []byte {
 	for g := range len(w) / group {
 		kinds[(first+g)%len(kinds)].fill(r, w[g*group:][:group])
 	}
+	return finite(w, t)
+}
+
+// finite rounds to a type; what is not finite in it becomes a large value.
+func finite(w []float32, t Float) []byte {
 	src := make([]byte, len(w)*t.Size())
 	for i, x := range w {
 		if x = t.round(x); x-x != 0 { // NaN, infinite, or too large for t

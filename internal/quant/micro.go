@@ -33,8 +33,8 @@ func (s Scheme) quantizeMicro(dst Packed, src []byte, t Float, cols int) error {
 }
 
 // e2m1Codes gives the E2M1 code by the sign, the exponent and the first two bits of the mantissa of the float32 just below a magnitude. Looking just below puts
-// each tie into the interval of the smaller code. The first of each half stands for all magnitudes up to 1/4, the last (index 18) for all above 5; what is
-// behind it is not used.
+// each tie into the interval of the smaller code. The first of each half stands for all magnitudes up to 1/4, that with index 18 for all above 5, as does
+// what is behind it.
 var e2m1Codes = [64]uint8{
 	0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
 	0, 9, 9, 9, 9, 9, 9, 10, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,

@@ -152,6 +152,14 @@ func (s Scheme) Quantize(dst Packed, src []byte, t Float, rows, cols int) error 
 	if err := s.check(dst, len(src), t, rows, cols); err != nil {
 		return err
 	}
+	if active != nil {
+		return active.quantize(s, dst, src, t, cols)
+	}
+	return s.quantizePlain(dst, src, t, cols)
+}
+
+// quantizePlain is quantizeReference, faster.
+func (s Scheme) quantizePlain(dst Packed, src []byte, t Float, cols int) error {
 	if s.Mode == Affine {
 		return s.quantizeAffine(dst, src, t, cols)
 	}

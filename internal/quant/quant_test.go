@@ -8,17 +8,21 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+
+	"github.com/mlxbuild/mlxbuild/internal/cpu"
 )
 
 // TestFastIsReference holds every fast path to the plain arithmetic, on all kinds of input.
 func TestFastIsReference(t *testing.T) {
-	for i, s := range allSchemes() {
-		for _, f := range allFloats {
-			rows, cols := 2*len(kinds)+1, 3*s.GroupSize
-			src := matrix(uint64(1000+10*i)+uint64(f), f, rows, cols, s.GroupSize)
-			checkQuantize(t, s, f, src, rows, cols)
+	atEachLevel(t, func(t *testing.T) {
+		for i, s := range allSchemes() {
+			for _, f := range allFloats {
+				rows, cols := 2*len(kinds)+1, 3*s.GroupSize
+				src := matrix(uint64(1000+10*i)+uint64(f), f, rows, cols, s.GroupSize)
+				checkQuantize(t, s, f, src, rows, cols)
+			}
 		}
-	}
+	})
 }
 
 // checkQuantize compares Quantize, Dequantize and DecodeRow with the reference.
@@ -74,13 +78,15 @@ func checkDequantize(t *testing.T, s Scheme, f Float, p Packed, rows, cols int) 
 }
 
 func TestCastIsReference(t *testing.T) {
-	for _, from := range allFloats {
-		src := append(borders(from), castInputs(from)[:8*1000+from.Size()]...) // an odd number of values at the end
-		for _, to := range allFloats {
-			checkCast(t, src, from, to)
+	atEachLevel(t, func(t *testing.T) {
+		for _, from := range allFloats {
+			src := append(borders(from), castInputs(from)[:8*1000+from.Size()]...) // an odd number of values at the end
+			for _, to := range allFloats {
+				checkCast(t, src, from, to)
+			}
+			checkDecodeEncode(t, src, from)
 		}
-		checkDecodeEncode(t, src, from)
-	}
+	})
 }
 
 func checkCast(t *testing.T, src []byte, from, to Float) {
@@ -146,104 +152,112 @@ func TestFastConversions(t *testing.T) {
 }
 
 func TestNonFinite(t *testing.T) {
-	for _, s := range allSchemes() {
-		for _, f := range allFloats {
-			for _, value := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.Float32frombits(0xFFC12345)} {
-				rows, cols := 3, 2*s.GroupSize
-				src := make([]byte, rows*cols*f.Size())
-				for i := range rows * cols {
-					f.put(src, i, float32(i)-10)
-				}
-				at := cols + s.GroupSize + 7
-				f.put(src, at, value)
-				f.put(src, at+1, value)
-				var bad *NonFiniteError
-				if err := s.Quantize(alloc(s, f, rows, cols), src, f, rows, cols); !errors.As(err, &bad) {
-					t.Fatalf("%s %s: error %v", s, f, err)
-				}
-				same := bad.Value == value || bad.Value != bad.Value && value != value
-				if bad.Row != 1 || bad.Col != s.GroupSize+7 || !same {
-					t.Errorf("%s %s: %v", s, f, bad)
-				}
-				if i, ok := FirstNonFinite(src, f); !ok || i != at {
-					t.Errorf("%s: FirstNonFinite = %d, %v, want %d", f, i, ok, at)
+	atEachLevel(t, func(t *testing.T) {
+		for _, s := range allSchemes() {
+			for _, f := range allFloats {
+				for _, value := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.Float32frombits(0xFFC12345)} {
+					rows, cols := 3, (blockWeights/s.GroupSize/2+1)*s.GroupSize // what is bad is in the second block
+					src := make([]byte, rows*cols*f.Size())
+					for i := range rows * cols {
+						f.put(src, i, float32(i%1000)-10)
+					}
+					at := 2*cols + s.GroupSize + 7
+					f.put(src, at, value)
+					f.put(src, at+1, value)
+					var bad *NonFiniteError
+					if err := s.Quantize(alloc(s, f, rows, cols), src, f, rows, cols); !errors.As(err, &bad) {
+						t.Fatalf("%s %s: error %v", s, f, err)
+					}
+					same := bad.Value == value || bad.Value != bad.Value && value != value
+					if bad.Row != 2 || bad.Col != s.GroupSize+7 || !same {
+						t.Errorf("%s %s: %v", s, f, bad)
+					}
+					if i, ok := FirstNonFinite(src, f); !ok || i != at {
+						t.Errorf("%s: FirstNonFinite = %d, %v, want %d", f, i, ok, at)
+					}
 				}
 			}
 		}
-	}
-	const want = "weight at row 1, column 2 is +Inf: only finite weights can be quantized"
-	if err := (&NonFiniteError{1, 2, float32(math.Inf(1))}); err.Error() != want {
-		t.Errorf("message %q, want %q", err, want)
-	}
+		const want = "weight at row 1, column 2 is +Inf: only finite weights can be quantized"
+		if err := (&NonFiniteError{1, 2, float32(math.Inf(1))}); err.Error() != want {
+			t.Errorf("message %q, want %q", err, want)
+		}
+	})
 }
 
 // TestFirstNonFinite puts each kind of value at each place of short inputs, among the largest finite neighbours.
 func TestFirstNonFinite(t *testing.T) {
-	edges := map[Float][]float32{F32: {math.MaxFloat32}, F16: {65504}, BF16: {0x1.FEp127}}
-	for _, f := range allFloats {
-		for n := range 11 {
-			src := make([]byte, n*f.Size())
-			for i := range n {
-				f.put(src, i, edges[f][0]*float32(1-2*(i&1)))
-			}
-			if i, ok := FirstNonFinite(src, f); ok {
-				t.Fatalf("%s: value %d of %d finite ones", f, i, n)
-			}
-			for at := range n {
-				bad := bytes.Clone(src)
-				f.put(bad, at, float32(math.Inf(-1)))
-				if i, ok := FirstNonFinite(bad, f); !ok || i != at {
-					t.Fatalf("%s: FirstNonFinite = %d, %v, want %d of %d", f, i, ok, at, n)
+	atEachLevel(t, func(t *testing.T) {
+		edges := map[Float][]float32{F32: {math.MaxFloat32}, F16: {65504}, BF16: {0x1.FEp127}}
+		for _, f := range allFloats {
+			for _, n := range []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 63, 64, 65, 130, 257} {
+				src := make([]byte, n*f.Size())
+				for i := range n {
+					f.put(src, i, edges[f][0]*float32(1-2*(i&1)))
+				}
+				if i, ok := FirstNonFinite(src, f); ok {
+					t.Fatalf("%s: value %d of %d finite ones", f, i, n)
+				}
+				for at := range n {
+					bad := bytes.Clone(src)
+					f.put(bad, at, float32(math.Inf(-1)))
+					if i, ok := FirstNonFinite(bad, f); !ok || i != at {
+						t.Fatalf("%s: FirstNonFinite = %d, %v, want %d of %d", f, i, ok, at, n)
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 // TestRowsAreIndependent quantizes blocks of rows at the same time into one destination.
 func TestRowsAreIndependent(t *testing.T) {
-	const rows, cols, block = 24, 384, 5
-	for _, s := range allSchemes() {
-		src := matrix(77, BF16, rows, cols, s.GroupSize)
-		whole, parts := alloc(s, BF16, rows, cols), alloc(s, BF16, rows, cols)
-		if err := s.Quantize(whole, src, BF16, rows, cols); err != nil {
-			t.Fatal(err)
+	atEachLevel(t, func(t *testing.T) {
+		const rows, cols, block = 24, 384, 5
+		for _, s := range allSchemes() {
+			src := matrix(77, BF16, rows, cols, s.GroupSize)
+			whole, parts := alloc(s, BF16, rows, cols), alloc(s, BF16, rows, cols)
+			if err := s.Quantize(whole, src, BF16, rows, cols); err != nil {
+				t.Fatal(err)
+			}
+			var wait sync.WaitGroup
+			for first := 0; first < rows; first += block {
+				n := min(block, rows-first)
+				w0, s0, b0 := s.Sizes(first, cols, BF16)
+				w1, s1, b1 := s.Sizes(first+n, cols, BF16)
+				part := Packed{parts.Weight[w0:w1], parts.Scales[s0:s1], parts.Biases[b0:b1]}
+				wait.Go(func() {
+					if err := s.Quantize(part, src[first*cols*2:(first+n)*cols*2], BF16, n, cols); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wait.Wait()
+			if !bytes.Equal(whole.Weight, parts.Weight) || !bytes.Equal(whole.Scales, parts.Scales) || !bytes.Equal(whole.Biases, parts.Biases) {
+				t.Errorf("%s: blocks of rows differ from the whole", s)
+			}
 		}
-		var wait sync.WaitGroup
-		for first := 0; first < rows; first += block {
-			n := min(block, rows-first)
-			w0, s0, b0 := s.Sizes(first, cols, BF16)
-			w1, s1, b1 := s.Sizes(first+n, cols, BF16)
-			part := Packed{parts.Weight[w0:w1], parts.Scales[s0:s1], parts.Biases[b0:b1]}
-			wait.Go(func() {
-				if err := s.Quantize(part, src[first*cols*2:(first+n)*cols*2], BF16, n, cols); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wait.Wait()
-		if !bytes.Equal(whole.Weight, parts.Weight) || !bytes.Equal(whole.Scales, parts.Scales) || !bytes.Equal(whole.Biases, parts.Biases) {
-			t.Errorf("%s: blocks of rows differ from the whole", s)
-		}
-	}
+	})
 }
 
 func TestNothingIsAllocated(t *testing.T) {
-	for _, s := range allSchemes() {
-		const rows, cols = 2, 256
-		src := normalMatrix(BF16, rows*cols)
-		p, out, row := alloc(s, BF16, rows, cols), make([]byte, len(src)), make([]float32, cols)
-		allocations := testing.AllocsPerRun(10, func() {
-			if err := s.Quantize(p, src, BF16, rows, cols); err != nil {
-				t.Fatal(err)
+	atEachLevel(t, func(t *testing.T) {
+		for _, s := range allSchemes() {
+			const rows, cols = 2, 256
+			src := normalMatrix(BF16, rows*cols)
+			p, out, row := alloc(s, BF16, rows, cols), make([]byte, len(src)), make([]float32, cols)
+			allocations := testing.AllocsPerRun(10, func() {
+				if err := s.Quantize(p, src, BF16, rows, cols); err != nil {
+					t.Fatal(err)
+				}
+				s.Dequantize(out, p, BF16, rows, cols)
+				s.DecodeRow(row, p, BF16, 1, cols)
+			})
+			if allocations != 0 {
+				t.Errorf("%s: %v allocations", s, allocations)
 			}
-			s.Dequantize(out, p, BF16, rows, cols)
-			s.DecodeRow(row, p, BF16, 1, cols)
-		})
-		if allocations != 0 {
-			t.Errorf("%s: %v allocations", s, allocations)
 		}
-	}
+	})
 }
 
 func TestValidate(t *testing.T) {
@@ -344,7 +358,13 @@ func FuzzQuantize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, scheme, float byte, data []byte) {
 		s, fl := allSchemes()[int(scheme)%len(allSchemes())], allFloats[int(float)%3]
 		groups := len(data) / (s.GroupSize * fl.Size())
-		checkQuantize(t, s, fl, data[:groups*s.GroupSize*fl.Size()], 1, groups*s.GroupSize)
+		data = data[:groups*s.GroupSize*fl.Size()]
+		for _, l := range cpu.Levels() {
+			atLevel(l, func() {
+				checkQuantize(t, s, fl, data, 1, groups*s.GroupSize)
+				checkQuantize(t, s, fl, tame(data, fl), 1, groups*s.GroupSize)
+			})
+		}
 	})
 }
 
@@ -374,21 +394,30 @@ func FuzzCast(f *testing.F) {
 	f.Fuzz(func(t *testing.T, from, to byte, data []byte) {
 		a, b := allFloats[int(from)%3], allFloats[int(to)%3]
 		data = data[:len(data)/a.Size()*a.Size()]
-		checkCast(t, data, a, b)
-		checkDecodeEncode(t, data, a)
-		first, found := FirstNonFinite(data, a)
-		for i := range len(data) / a.Size() {
-			if x := a.at(data, i); x-x != 0 {
-				if !found || first != i {
-					t.Fatalf("FirstNonFinite = %d, %v, want %d", first, found, i)
-				}
-				return
-			}
-		}
-		if found {
-			t.Fatalf("FirstNonFinite = %d, but all are finite", first)
+		for _, l := range cpu.Levels() {
+			atLevel(l, func() {
+				checkCast(t, data, a, b)
+				checkDecodeEncode(t, data, a)
+				checkFinite(t, data, a)
+			})
 		}
 	})
+}
+
+func checkFinite(t *testing.T, data []byte, f Float) {
+	t.Helper()
+	first, found := FirstNonFinite(data, f)
+	for i := range len(data) / f.Size() {
+		if x := f.at(data, i); x-x != 0 {
+			if !found || first != i {
+				t.Fatalf("FirstNonFinite = %d, %v, want %d", first, found, i)
+			}
+			return
+		}
+	}
+	if found {
+		t.Fatalf("FirstNonFinite = %d, but all are finite", first)
+	}
 }
 
 func ExampleScheme_Quantize() {
