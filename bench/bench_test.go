@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +87,33 @@ func TestNoopTimes(t *testing.T) {
 	}
 	if _, err := noopTimes([]sample{{out: []byte("PASS\n")}}); err == nil {
 		t.Error("a benchmark that printed nothing was taken for one")
+	}
+}
+
+func TestBestOfGo(t *testing.T) {
+	digest := strings.Repeat("ab", 32)
+	var out strings.Builder
+	for _, ns := range []string{"2500", "2000.5", "3000"} {
+		for _, threads := range []int{1, runtime.NumCPU()} {
+			fmt.Fprintf(&out, "BenchmarkMatrix/affine-4-64/threads=%d-2 \t 5\t %s ns/op\t 3210.40 MB/s\n--- BENCH: BenchmarkMatrix/affine-4-64\n    bench_test.go:75: sha256 %s\n", threads, ns, digest)
+		}
+	}
+	one, all, err := bestOfGo([]sample{{out: []byte(out.String())}})
+	want := quantized{"affine-4-64", 2.0005e-6, digest}
+	if err != nil || one["affine-4-64"] != want || all["affine-4-64"] != want {
+		t.Errorf("%v, %v, %v", one, all, err)
+	}
+	if _, _, err := bestOfGo([]sample{{out: []byte("PASS\n")}}); err == nil {
+		t.Error("a benchmark that printed nothing was taken for one")
+	}
+}
+
+func TestBestOfPython(t *testing.T) {
+	best, err := bestOfPython([]sample{{out: []byte(`{"scheme": "mxfp4-4-32", "seconds": 0.25, "sha256": "cd"}`)}, {out: []byte(`{"scheme": "mxfp4-4-32", "seconds": 0.5, "sha256": "cd"}`)}})
+	if want := (quantized{"mxfp4-4-32", 0.25, "cd"}); err != nil || best["mxfp4-4-32"] != want {
+		t.Errorf("%v, %v", best, err)
+	}
+	if _, err := bestOfPython([]sample{{out: []byte("Traceback\n")}}); err == nil {
+		t.Error("a traceback was taken for a result")
 	}
 }

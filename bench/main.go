@@ -34,6 +34,7 @@ var all = []benchmark{
 	{"generate", "write text with the built-in runtime, beside mlx-lm and PyTorch", (*bench).generate},
 	{"agree", "mlxbuild's figures of PyTorch and mlx-lm, beside those of plain scripts of theirs", (*bench).agree},
 	{"ninja", "10,019 steps with nothing to do, beside ninja on the same graph", (*bench).ninja},
+	{"quantize", "quantize a matrix in memory, beside mx.quantize on its CPU", (*bench).quantize},
 }
 
 // bench is what every benchmark works with.

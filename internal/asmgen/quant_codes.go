@@ -16,6 +16,16 @@ func (v vec) batch() []int {
 // at32 addresses vector i of those 32 weights.
 func (v vec) at32(n number, i int) string { return fmt.Sprintf("%d(SI)", i*v.lanes()*n.bytes) }
 
+// quantBlock is blockWeights of internal/quant.
+const quantBlock = 4096
+
+// prefetch asks for the weights of the next block in place of those that are worked on, so that memory is read while codes are made, which wait for no memory.
+func (v vec) prefetch(n number, weights int) {
+	for line := 0; line < weights*n.bytes; line += 64 {
+		v.op("PREFETCHT0 %d(SI)", quantBlock*n.bytes+line)
+	}
+}
+
 // quotient divides x by scale, exactly rounded, into q; x is lost. With a correctly rounded reciprocal one correction of the product is enough; the test beside the kernel tries it where
 // it is hardest, next to ties, and for those all pairs of mantissas have been tried once. A division would take four times as long.
 func (v vec) quotient(x, q, scale, inverse int) {
@@ -52,6 +62,7 @@ func (f *file) affineCodes(wide bool, n number) {
 				v.do("VCVTPS2DQ", r+4, r)
 			}
 			v.storeBytes(order, "DI", 0, v.batch()...)
+			v.prefetch(n, 32)
 			v.op("ADDQ $32, DI")
 			v.op("ADDQ $%d, SI", 32*n.bytes)
 		})
@@ -104,6 +115,7 @@ func (f *file) mx4Codes(wide bool, n number) {
 			v.interval(r, r+6, constants)
 		}
 		v.storeBytes(order, "DI", 0, v.batch()...)
+		v.prefetch(n, 32)
 		v.op("ADDQ $32, DI")
 		v.op("ADDQ $%d, SI", 32*n.bytes)
 		v.op("ADDQ $4, R10")
@@ -135,6 +147,7 @@ func (f *file) mx8Codes(wide bool, n number) {
 			v.or(code, sign, r)
 		}
 		v.storeBytes(order, "DI", 0, v.batch()...)
+		v.prefetch(n, 32)
 		v.op("ADDQ $32, DI")
 		v.op("ADDQ $%d, SI", 32*n.bytes)
 		v.op("ADDQ $4, R10")
@@ -178,6 +191,7 @@ func (f *file) nv4Codes(wide bool, n number) {
 			v.interval(r, r+2, constants)
 		}
 		v.storeBytes(order, "DI", 0, regs...)
+		v.prefetch(n, 16)
 		v.op("ADDQ $16, DI")
 		v.op("ADDQ $%d, SI", 16*n.bytes)
 		v.op("ADDQ $4, R8")

@@ -3,6 +3,10 @@ package quant
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
 	"testing"
 )
 
@@ -45,6 +49,48 @@ func BenchmarkQuantize(b *testing.B) {
 			})
 		}
 	}
+}
+
+// matrixVar names a file of BF16 weights for BenchmarkMatrix, rows of benchCols. bench/quantize.go gives MLX the same.
+const matrixVar = "MLXBUILD_BENCH_MATRIX"
+
+// BenchmarkMatrix quantizes a matrix that is larger than most caches, by one goroutine and by one for each CPU, and says what came out.
+func BenchmarkMatrix(b *testing.B) {
+	src := normalMatrix(BF16, 4096*benchCols)
+	if name := os.Getenv(matrixVar); name != "" {
+		var err error
+		if src, err = os.ReadFile(name); err != nil {
+			b.Fatal(err)
+		}
+	}
+	rows := len(src) / BF16.Size() / benchCols
+	for _, s := range benchSchemes {
+		p := alloc(s, BF16, rows, benchCols)
+		for _, threads := range []int{1, runtime.NumCPU()} {
+			b.Run(fmt.Sprintf("%s-%d-%d/threads=%d", s.Mode, s.Bits, s.GroupSize, threads), func(b *testing.B) {
+				for b.Loop() {
+					inParts(b, s, p, src, rows, threads)
+				}
+				report(b, rows*benchCols, len(src))
+				b.Logf("sha256 %s", digest(slices.Concat(p.Weight, p.Scales, p.Biases)))
+			})
+		}
+	}
+}
+
+// inParts quantizes as many blocks of rows as there are threads, at the same time.
+func inParts(b *testing.B, s Scheme, p Packed, src []byte, rows, threads int) {
+	var wait sync.WaitGroup
+	for i := range threads {
+		first, end := rows*i/threads, rows*(i+1)/threads
+		wait.Go(func() {
+			part := s.part(p, BF16, first*benchCols, (end-first)*benchCols)
+			if err := s.Quantize(part, src[first*benchCols*2:end*benchCols*2], BF16, end-first, benchCols); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func BenchmarkDequantize(b *testing.B) {
