@@ -52,9 +52,17 @@ func (f *file) quant(wide bool) {
 		f.pack(wide, bits, false)
 	}
 	f.pack(wide, 4, true)
+	for _, bits := range packBits {
+		f.unpack(wide, bits)
+	}
+	for _, n := range numbers {
+		f.affineValues(wide, n)
+	}
+	f.microValues(wide, 4)
+	f.microValues(wide, 8)
 	for _, from := range numbers {
 		for _, to := range numbers {
-			if from != to {
+			if from != to || from.name == "F32" {
 				f.cast(wide, from, to)
 			}
 		}

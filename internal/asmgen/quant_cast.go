@@ -23,10 +23,10 @@ func (f *file) cast(wide bool, from, to number) {
 	})
 	v.ret()
 	// decoders and encoders are the same with a slice of floats on one side
-	switch {
-	case to.name == "F32":
+	if to.name == "F32" {
 		f.alias(v.fn, "decode"+from.name, "dst *float32, src *byte, blocks int")
-	case from.name == "F32":
+	}
+	if from.name == "F32" {
 		f.alias(v.fn, "encode"+to.name, "dst *byte, src *float32, blocks int")
 	}
 }

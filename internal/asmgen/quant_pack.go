@@ -6,23 +6,21 @@ import (
 )
 
 // pack puts codes together, 64 at a time: neighbours are joined by multiplying the second with a power of two and adding, to words, to 32 and to 64 bits, until a lane has whole bytes of them,
-// which are then moved to the front. With looked up, the codes are intervals of E2M1.
-func (f *file) pack(wide bool, bits int, lookedUp bool) {
+// which are then moved to the front. Intervals of E2M1 are looked up before.
+func (f *file) pack(wide bool, bits int, intervals bool) {
 	name, doc := fmt.Sprintf("pack%d", bits), fmt.Sprintf("packs codes of %d bits: see kernels.pack.", bits)
-	if lookedUp {
+	if intervals {
 		name, doc = "packE2M1", "looks intervals up and packs the codes: see kernels.packE2M1."
 	}
 	v := f.vecFn(wide, name, doc, "dst *byte, codes *byte, blocks int")
-	const codes, tmp, most, pairs, fours, eights, gather, table = 0, 1, 8, 9, 10, 11, 12, 13
+	const codes, most, pairs, fours, eights, gather = 0, 8, 9, 10, 11, 12
 	lane := laneOf(bits)
 	bytes := lane * bits / 8 // of a lane of that many codes
 	v.arg("dst", "DI")
 	v.arg("codes", "SI")
 	v.arg("blocks", "CX")
-	repeated := func(b ...byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24 }
-	most1, weight := byte(1<<bits-1), byte(1<<bits)
-	v.constant(repeated(most1, most1, most1, most1), most)
-	v.constant(repeated(1, weight, 1, weight), pairs)
+	v.constant((1<<bits-1)*0x01010101, most)
+	v.constant(0x00010001|0x01000100<<bits, pairs)
 	if lane >= 4 {
 		v.constant(1|1<<(16+2*bits), fours)
 	}
@@ -30,22 +28,19 @@ func (f *file) pack(wide bool, bits int, lookedUp bool) {
 		v.do("VPBROADCASTQ", v.table(fmt.Sprintf("up%d", bits), uint64(32-4*bits)), eights)
 	}
 	v.load(f.gatherTable(v, lane, bytes), gather)
-	if lookedUp {
-		v.lookUpConstants(table)
+	if intervals {
+		v.lookUpConstants()
 	}
 	if wide && bits > 2 && bits != 4 {
 		v.op("MOVQ $0x%x, AX", uint64(1)<<(8*bits)-1)
 		v.op("KMOVQ AX, K1")
 	}
-	width := 32
-	if wide {
-		width = 64
-	}
+	width := 4 * v.lanes()
 	v.countdown("CX", func() {
 		for at := 0; at < 64; at += width {
 			v.load(fmt.Sprintf("%d(SI)", at), codes)
-			if lookedUp {
-				v.lookUp(codes, tmp, table)
+			if intervals {
+				v.lookUp(codes)
 			} else {
 				v.do("VPMINUB", most, codes, codes)
 			}
@@ -150,45 +145,45 @@ func e2m1(interval int) byte {
 	return code
 }
 
-// lookUpConstants loads what lookUp needs, into registers from c on; AVX2 looks at 16 bytes only.
-func (v vec) lookUpConstants(c int) {
+// look are the registers of lookUp, beside those of pack.
+var look = struct{ code, magnitude, sign, above, signBit, seventeen, table, fifteen, magnitudeBits int }{1, 2, 3, 4, 5, 6, 13, 14, 15}
+
+// lookUpConstants loads the table; AVX2 looks at 16 bytes only.
+func (v vec) lookUpConstants() {
+	var codes []byte
+	for i := range 64 {
+		codes = append(codes, e2m1(i))
+	}
 	if v.wide {
-		var table []byte
-		for i := range 64 {
-			table = append(table, e2m1(i))
-		}
-		v.load(v.tableBytes("e2m1", table...), c)
+		v.load(v.tableBytes("e2m1", codes...), look.table)
 		return
 	}
-	var table []byte
-	for i := range 16 {
-		table = append(table, e2m1(i))
-	}
-	v.load(v.tableBytes("e2m1", append(table, table...)...), c)
-	v.constant(0x0F0F0F0F, c+1)
-	v.constant(0x1F1F1F1F, c+2)
-	v.constant(0x11111111, c-6)
-	v.constant(0x20202020, c-7)
+	v.load(v.tableBytes("e2m1", slices.Concat(codes[:16], codes[:16])...), look.table)
+	v.constant(0x0F0F0F0F, look.fifteen)
+	v.constant(0x11111111, look.seventeen)
+	v.constant(0x1F1F1F1F, look.magnitudeBits)
+	v.constant(0x20202020, look.signBit)
 }
 
-func (v vec) lookUp(r, tmp, c int) {
+// lookUp replaces intervals by codes.
+func (v vec) lookUp(r int) {
 	if v.wide {
-		v.do("VPERMB", c, r, r)
+		v.do("VPERMB", look.table, r, r)
 		return
 	}
 	v.note("intervals 16 and 17 are code 6, those above code 7")
-	v.do("VPAND", c-7, r, 4)
-	v.do("VPAND", c+2, r, r)
-	v.do("VPMINUB", c+1, r, tmp)
-	v.do("VPSHUFB", tmp, c, tmp)
-	v.do("VPCMPGTB", c+1, r, 5)
-	v.do("VPSUBB", 5, tmp, tmp)
-	v.do("VPCMPGTB", c-6, r, 5)
-	v.do("VPSUBB", 5, tmp, tmp)
+	v.do("VPAND", look.magnitudeBits, r, look.magnitude)
+	v.do("VPMINUB", look.fifteen, look.magnitude, look.code)
+	v.do("VPSHUFB", look.code, look.table, look.code)
+	for _, most := range []int{look.fifteen, look.seventeen} {
+		v.do("VPCMPGTB", most, look.magnitude, look.above)
+		v.do("VPSUBB", look.above, look.code, look.code)
+	}
 	v.note("the sign becomes bit 3, but code 0 has none")
-	v.do("VPSRLW", "$2", 4, 4)
-	v.do("VPXOR", 5, 5, 5)
-	v.do("VPCMPGTB", 5, tmp, 5)
-	v.do("VPAND", 5, 4, 4)
-	v.do("VPOR", 4, tmp, r)
+	v.do("VPAND", look.signBit, r, look.sign)
+	v.do("VPSRLW", "$2", look.sign, look.sign)
+	v.zero(look.above)
+	v.do("VPCMPGTB", look.above, look.code, look.above)
+	v.do("VPAND", look.above, look.sign, look.sign)
+	v.do("VPOR", look.sign, look.code, r)
 }

@@ -306,8 +306,10 @@ func (v vec) e4m3Constants(c int) {
 func (f *file) e4m3Scales(wide bool) {
 	v := f.vecFn(wide, "e4m3Scales", "rounds scales to E4M3: see kernels.e4m3Scales.", "stored *byte, rounded *float32, inverses *float32, scales *float32, vectors int", "odd uint64")
 	const (
-		a, code, tmp, odd                    = 0, 1, 2, 3
-		order, largest, power, one, constant = 4, 5, 6, 7, 8
+		a, code, tmp, odd         = 0, 1, 2, 3
+		order, largest, unit, one = 4, 5, 6, 7
+		constant, rebias          = 8, 14
+		subnormal                 = 15
 	)
 	v.arg("stored", "DI")
 	v.arg("rounded", "R9")
@@ -317,7 +319,8 @@ func (f *file) e4m3Scales(wide bool) {
 	v.byteOrder(order)
 	v.e4m3Constants(constant)
 	v.constant(0x7D, largest)
-	v.constant(math.Float32bits(0x1p120), power)
+	v.constant(math.Float32bits(0x1p-9), unit)
+	v.constant(120<<23, rebias)
 	v.constant(math.Float32bits(1), one)
 	v.zero(odd)
 	v.countdown("CX", func() {
@@ -325,9 +328,15 @@ func (f *file) e4m3Scales(wide bool) {
 		v.e4m3(a, code, tmp, constant)
 		v.do("VPSUBD", code, largest, tmp)
 		v.or(tmp, odd, odd)
-		v.note("as the bits of a float32 a code lacks 120 in the exponent, subnormal or not")
+		v.note("normal codes need only the exponent's bias of a float32; subnormal ones are multiples of 2^-9")
 		v.do("VPSLLD", "$20", code, a)
-		v.do("VMULPS", power, a, a)
+		v.do("VPADDD", rebias, a, a)
+		v.do("VPSUBD", constant+3, a, subnormal)
+		v.do("VPSRAD", "$31", subnormal, subnormal)
+		v.do("VCVTDQ2PS", code, tmp)
+		v.do("VMULPS", unit, tmp, tmp)
+		v.choose(subnormal, tmp, a)
+		v.do(v.pick("VMOVDQA32", "VMOVDQA"), subnormal, a)
 		v.store(a, "(R9)")
 		v.note("scale 0 makes all codes 0, for which its reciprocal has to be finite")
 		v.zero(tmp)

@@ -1,9 +1,12 @@
 package quant
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
-// dequantize is dequantizeReference: group by group it decodes to float32 with t's roundings in between, then rounds to t.
-func (s Scheme) dequantize(dst []byte, p Packed, t Float) {
+// dequantizePlain is dequantizeReference: group by group it decodes to float32 with t's roundings in between, then rounds to t.
+func (s Scheme) dequantizePlain(dst []byte, p Packed, t Float) {
 	work := workspaces.Get().(*workspace)
 	defer workspaces.Put(work)
 	w := work.values[:s.GroupSize]
@@ -18,8 +21,8 @@ func (s Scheme) dequantize(dst []byte, p Packed, t Float) {
 	}
 }
 
-// decodeRow is decodeGroupReference for all groups of a row.
-func (s Scheme) decodeRow(dst []float32, p Packed, t Float, row, cols int) {
+// decodeRowPlain is decodeGroupReference for all groups of a row.
+func (s Scheme) decodeRowPlain(dst []float32, p Packed, t Float, row, cols int) {
 	groups := cols / s.GroupSize
 	for g := range groups {
 		out := dst[g*s.GroupSize:][:s.GroupSize]
@@ -124,6 +127,11 @@ var e4m3 = sync.OnceValue(func() *[256]float32 {
 	}
 	return &values
 })
+
+// fastE8M0 is fromE8M0: the byte is the exponent of a float32, but for 2^-127, which is subnormal there.
+func fastE8M0(b byte) float32 {
+	return math.Float32frombits(max(uint32(b)<<23, 1<<22))
+}
 
 // getBytes reads the lowest count bytes of in and returns the rest of it.
 func getBytes(in []byte, count uint) (v uint64, rest []byte) {

@@ -61,7 +61,12 @@ func checkEdges(t *testing.T, s Scheme, f Float, groups int, behind bool) {
 			t.Fatalf("%s %s, %d groups: %s: %s", s, f, groups, name, diff)
 		}
 	}
+	values := make([]byte, len(src))
+	s.dequantizeReference(values, p, f)
 	s.Dequantize(src, p, f, 1, cols)
+	if diff := difference(src, values); diff != "" {
+		t.Fatalf("%s %s, %d groups: dequantized: %s", s, f, groups, diff)
+	}
 }
 
 // TestCastEdges is TestEdges for casts, and for the search for what is not finite.

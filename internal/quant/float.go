@@ -54,7 +54,7 @@ func (f Float) Size() int {
 // Decode widens the little-endian values of src exactly; len(dst) values are read. A NaN of F16 becomes quiet and keeps its payload, as in MLX.
 func (f Float) Decode(dst []float32, src []byte) {
 	src = src[:len(dst)*f.Size()]
-	if blocks := len(dst) / castBlock; active != nil && blocks > 0 && f != F32 {
+	if blocks := len(dst) / castBlock; active != nil && blocks > 0 {
 		active.decode[f](&dst[0], &src[0], blocks)
 		dst, src = dst[blocks*castBlock:], src[blocks*castBlock*f.Size():]
 	}
@@ -78,7 +78,7 @@ func (f Float) Decode(dst []float32, src []byte) {
 // 0x7D00 with the sign in F16.
 func (f Float) Encode(dst []byte, src []float32) {
 	dst = dst[:len(src)*f.Size()]
-	if blocks := len(src) / castBlock; active != nil && blocks > 0 && f != F32 {
+	if blocks := len(src) / castBlock; active != nil && blocks > 0 {
 		active.encode[f](&dst[0], &src[0], blocks)
 		dst, src = dst[blocks*castBlock*f.Size():], src[blocks*castBlock:]
 	}

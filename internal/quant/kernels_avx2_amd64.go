@@ -197,6 +197,76 @@ func pack6AVX2(dst *byte, codes *byte, blocks int)
 //go:noescape
 func packE2M1AVX2(dst *byte, codes *byte, blocks int)
 
+// unpack1AVX2 unpacks codes of 1 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack1AVX2(codes *byte, packed *byte, blocks int)
+
+// unpack2AVX2 unpacks codes of 2 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack2AVX2(codes *byte, packed *byte, blocks int)
+
+// unpack3AVX2 unpacks codes of 3 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack3AVX2(codes *byte, packed *byte, blocks int)
+
+// unpack4AVX2 unpacks codes of 4 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack4AVX2(codes *byte, packed *byte, blocks int)
+
+// unpack5AVX2 unpacks codes of 5 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack5AVX2(codes *byte, packed *byte, blocks int)
+
+// unpack6AVX2 unpacks codes of 6 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack6AVX2(codes *byte, packed *byte, blocks int)
+
+// affineValuesF32AVX2 computes values of codes, rounded to F32 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesF32AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// affineValuesF16AVX2 computes values of codes, rounded to F16 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesF16AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// affineValuesBF16AVX2 computes values of codes, rounded to BF16 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesBF16AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// e2m1ValuesAVX2 computes values of e2m1 codes: see kernels.e2m1Values.
+//
+//go:noescape
+func e2m1ValuesAVX2(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+
+// e4m3ValuesAVX2 computes values of e4m3 codes: see kernels.e2m1Values.
+//
+//go:noescape
+func e4m3ValuesAVX2(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+
+// castF32ToF32AVX2 converts 32 values a block: see kernels.cast.
+//
+//go:noescape
+func castF32ToF32AVX2(dst *byte, src *byte, blocks int)
+
+// decodeF32AVX2 is castF32ToF32AVX2.
+//
+//go:noescape
+func decodeF32AVX2(dst *float32, src *byte, blocks int)
+
+// encodeF32AVX2 is castF32ToF32AVX2.
+//
+//go:noescape
+func encodeF32AVX2(dst *byte, src *float32, blocks int)
+
 // castF32ToF16AVX2 converts 32 values a block: see kernels.cast.
 //
 //go:noescape

@@ -77,8 +77,11 @@ GLOBL word000000ff<>(SB), RODATA|NOPTR, $8
 DATA word0000007d<>+0(SB)/8, $0x0000007d0000007d
 GLOBL word0000007d<>(SB), RODATA|NOPTR, $8
 
-DATA word7b800000<>+0(SB)/8, $0x7b8000007b800000
-GLOBL word7b800000<>(SB), RODATA|NOPTR, $8
+DATA word3b000000<>+0(SB)/8, $0x3b0000003b000000
+GLOBL word3b000000<>(SB), RODATA|NOPTR, $8
+
+DATA word3c000000<>+0(SB)/8, $0x3c0000003c000000
+GLOBL word3c000000<>(SB), RODATA|NOPTR, $8
 
 DATA word00000020<>+0(SB)/8, $0x0000002000000020
 GLOBL word00000020<>(SB), RODATA|NOPTR, $8
@@ -202,6 +205,93 @@ GLOBL word11111111<>(SB), RODATA|NOPTR, $8
 
 DATA word20202020<>+0(SB)/8, $0x2020202020202020
 GLOBL word20202020<>(SB), RODATA|NOPTR, $8
+
+DATA spread1<>+0(SB)/8, $0x0100010001000100
+DATA spread1<>+8(SB)/8, $0x0100010001000100
+DATA spread1<>+16(SB)/8, $0x0201020102010201
+DATA spread1<>+24(SB)/8, $0x0201020102010201
+GLOBL spread1<>(SB), RODATA|NOPTR, $32
+
+DATA products1<>+0(SB)/8, $0x1000200040008000
+DATA products1<>+8(SB)/8, $0x0100020004000800
+DATA products1<>+16(SB)/8, $0x1000200040008000
+DATA products1<>+24(SB)/8, $0x0100020004000800
+GLOBL products1<>(SB), RODATA|NOPTR, $32
+
+DATA spread2<>+0(SB)/8, $0x0100010001000100
+DATA spread2<>+8(SB)/8, $0x0201020102010201
+DATA spread2<>+16(SB)/8, $0x0302030203020302
+DATA spread2<>+24(SB)/8, $0x0403040304030403
+GLOBL spread2<>(SB), RODATA|NOPTR, $32
+
+DATA products2<>+0(SB)/8, $0x0100040010004000
+DATA products2<>+8(SB)/8, $0x0100040010004000
+DATA products2<>+16(SB)/8, $0x0100040010004000
+DATA products2<>+24(SB)/8, $0x0100040010004000
+GLOBL products2<>(SB), RODATA|NOPTR, $32
+
+DATA spread3<>+0(SB)/8, $0x0201010001000100
+DATA spread3<>+8(SB)/8, $0x0302030202010201
+DATA spread3<>+16(SB)/8, $0x0504040304030403
+DATA spread3<>+24(SB)/8, $0x0605060505040504
+GLOBL spread3<>(SB), RODATA|NOPTR, $32
+
+DATA products3<>+0(SB)/8, $0x1000008004002000
+DATA products3<>+8(SB)/8, $0x0100080000400200
+DATA products3<>+16(SB)/8, $0x1000008004002000
+DATA products3<>+24(SB)/8, $0x0100080000400200
+GLOBL products3<>(SB), RODATA|NOPTR, $32
+
+DATA spread4<>+0(SB)/8, $0x0201020101000100
+DATA spread4<>+8(SB)/8, $0x0403040303020302
+DATA spread4<>+16(SB)/8, $0x0605060505040504
+DATA spread4<>+24(SB)/8, $0x0807080707060706
+GLOBL spread4<>(SB), RODATA|NOPTR, $32
+
+DATA products4<>+0(SB)/8, $0x0100100001001000
+DATA products4<>+8(SB)/8, $0x0100100001001000
+DATA products4<>+16(SB)/8, $0x0100100001001000
+DATA products4<>+24(SB)/8, $0x0100100001001000
+GLOBL products4<>(SB), RODATA|NOPTR, $32
+
+DATA spread5<>+0(SB)/8, $0x0201020101000100
+DATA spread5<>+8(SB)/8, $0x0504040304030302
+DATA spread5<>+16(SB)/8, $0x0706070606050605
+DATA spread5<>+24(SB)/8, $0x0a09090809080807
+GLOBL spread5<>(SB), RODATA|NOPTR, $32
+
+DATA products5<>+0(SB)/8, $0x0010020000400800
+DATA products5<>+8(SB)/8, $0x0100002004000080
+DATA products5<>+16(SB)/8, $0x0010020000400800
+DATA products5<>+24(SB)/8, $0x0100002004000080
+GLOBL products5<>(SB), RODATA|NOPTR, $32
+
+DATA spread6<>+0(SB)/8, $0x0302020101000100
+DATA spread6<>+8(SB)/8, $0x0605050404030403
+DATA spread6<>+16(SB)/8, $0x0908080707060706
+DATA spread6<>+24(SB)/8, $0x0c0b0b0a0a090a09
+GLOBL spread6<>(SB), RODATA|NOPTR, $32
+
+DATA products6<>+0(SB)/8, $0x0100004000100400
+DATA products6<>+8(SB)/8, $0x0100004000100400
+DATA products6<>+16(SB)/8, $0x0100004000100400
+DATA products6<>+24(SB)/8, $0x0100004000100400
+GLOBL products6<>(SB), RODATA|NOPTR, $32
+
+DATA e2m1Values<>+0(SB)/8, $0x3f00000000000000
+DATA e2m1Values<>+8(SB)/8, $0x3fc000003f800000
+DATA e2m1Values<>+16(SB)/8, $0x4040000040000000
+DATA e2m1Values<>+24(SB)/8, $0x40c0000040800000
+GLOBL e2m1Values<>(SB), RODATA|NOPTR, $32
+
+DATA word00000008<>+0(SB)/8, $0x0000000800000008
+GLOBL word00000008<>(SB), RODATA|NOPTR, $8
+
+DATA word0000007e<>+0(SB)/8, $0x0000007e0000007e
+GLOBL word0000007e<>(SB), RODATA|NOPTR, $8
+
+DATA word7ff00000<>+0(SB)/8, $0x7ff000007ff00000
+GLOBL word7ff00000<>(SB), RODATA|NOPTR, $8
 
 DATA word7c007c00<>+0(SB)/8, $0x7c007c007c007c00
 GLOBL word7c007c00<>(SB), RODATA|NOPTR, $8
@@ -1642,7 +1732,8 @@ TEXT ·e4m3ScalesAVX2(SB), NOSPLIT, $0-48
 	VPBROADCASTD word46800000<>(SB), Y12
 	VPBROADCASTD word000000ff<>(SB), Y13
 	VPBROADCASTD word0000007d<>(SB), Y5
-	VPBROADCASTD word7b800000<>(SB), Y6
+	VPBROADCASTD word3b000000<>(SB), Y6
+	VPBROADCASTD word3c000000<>(SB), Y14
 	VPBROADCASTD word3f800000<>(SB), Y7
 	VPXOR Y3, Y3, Y3
 
@@ -1667,9 +1758,15 @@ again1:
 	VPSUBD Y1, Y5, Y2
 	VPOR Y2, Y3, Y3
 
-	// as the bits of a float32 a code lacks 120 in the exponent, subnormal or not
+	// normal codes need only the exponent's bias of a float32; subnormal ones are multiples of 2^-9
 	VPSLLD $20, Y1, Y0
-	VMULPS Y6, Y0, Y0
+	VPADDD Y14, Y0, Y0
+	VPSUBD Y11, Y0, Y15
+	VPSRAD $31, Y15, Y15
+	VCVTDQ2PS Y1, Y2
+	VMULPS Y6, Y2, Y2
+	VBLENDVPS Y15, Y2, Y0, Y15
+	VMOVDQA Y15, Y0
 	VMOVDQU Y0, (R9)
 
 	// scale 0 makes all codes 0, for which its reciprocal has to be finite
@@ -2904,29 +3001,29 @@ TEXT ·packE2M1AVX2(SB), NOSPLIT, $0-24
 	VMOVDQU gather1Of2<>(SB), Y12
 	VMOVDQU e2m1<>(SB), Y13
 	VPBROADCASTD word0f0f0f0f<>(SB), Y14
+	VPBROADCASTD word11111111<>(SB), Y6
 	VPBROADCASTD word1f1f1f1f<>(SB), Y15
-	VPBROADCASTD word11111111<>(SB), Y7
-	VPBROADCASTD word20202020<>(SB), Y6
+	VPBROADCASTD word20202020<>(SB), Y5
 
 again1:
 	VMOVDQU 0(SI), Y0
 
 	// intervals 16 and 17 are code 6, those above code 7
-	VPAND Y6, Y0, Y4
-	VPAND Y15, Y0, Y0
-	VPMINUB Y14, Y0, Y1
+	VPAND Y15, Y0, Y2
+	VPMINUB Y14, Y2, Y1
 	VPSHUFB Y1, Y13, Y1
-	VPCMPGTB Y14, Y0, Y5
-	VPSUBB Y5, Y1, Y1
-	VPCMPGTB Y7, Y0, Y5
-	VPSUBB Y5, Y1, Y1
+	VPCMPGTB Y14, Y2, Y4
+	VPSUBB Y4, Y1, Y1
+	VPCMPGTB Y6, Y2, Y4
+	VPSUBB Y4, Y1, Y1
 
 	// the sign becomes bit 3, but code 0 has none
-	VPSRLW $2, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPCMPGTB Y5, Y1, Y5
-	VPAND Y5, Y4, Y4
-	VPOR Y4, Y1, Y0
+	VPAND Y5, Y0, Y3
+	VPSRLW $2, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPCMPGTB Y4, Y1, Y4
+	VPAND Y4, Y3, Y3
+	VPOR Y3, Y1, Y0
 	VPMADDUBSW Y9, Y0, Y0
 	VPSHUFB Y12, Y0, Y0
 	VMOVQ X0, 0(DI)
@@ -2935,21 +3032,21 @@ again1:
 	VMOVDQU 32(SI), Y0
 
 	// intervals 16 and 17 are code 6, those above code 7
-	VPAND Y6, Y0, Y4
-	VPAND Y15, Y0, Y0
-	VPMINUB Y14, Y0, Y1
+	VPAND Y15, Y0, Y2
+	VPMINUB Y14, Y2, Y1
 	VPSHUFB Y1, Y13, Y1
-	VPCMPGTB Y14, Y0, Y5
-	VPSUBB Y5, Y1, Y1
-	VPCMPGTB Y7, Y0, Y5
-	VPSUBB Y5, Y1, Y1
+	VPCMPGTB Y14, Y2, Y4
+	VPSUBB Y4, Y1, Y1
+	VPCMPGTB Y6, Y2, Y4
+	VPSUBB Y4, Y1, Y1
 
 	// the sign becomes bit 3, but code 0 has none
-	VPSRLW $2, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPCMPGTB Y5, Y1, Y5
-	VPAND Y5, Y4, Y4
-	VPOR Y4, Y1, Y0
+	VPAND Y5, Y0, Y3
+	VPSRLW $2, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPCMPGTB Y4, Y1, Y4
+	VPAND Y4, Y3, Y3
+	VPOR Y3, Y1, Y0
 	VPMADDUBSW Y9, Y0, Y0
 	VPSHUFB Y12, Y0, Y0
 	VMOVQ X0, 16(DI)
@@ -2961,6 +3058,520 @@ again1:
 	JNZ again1
 	VZEROUPPER
 	RET
+
+// func unpack1AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack1AVX2 unpacks codes of 1 bits: see kernels.unpack.
+TEXT ·unpack1AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread1<>(SB), Y14
+	VMOVDQU products1<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $15, Y0, Y0
+	VBROADCASTI128 2(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $15, Y1, Y1
+	VBROADCASTI128 4(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $15, Y2, Y2
+	VBROADCASTI128 6(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $15, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $8, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack2AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack2AVX2 unpacks codes of 2 bits: see kernels.unpack.
+TEXT ·unpack2AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread2<>(SB), Y14
+	VMOVDQU products2<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $14, Y0, Y0
+	VBROADCASTI128 4(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $14, Y1, Y1
+	VBROADCASTI128 8(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $14, Y2, Y2
+	VBROADCASTI128 12(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $14, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $16, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack3AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack3AVX2 unpacks codes of 3 bits: see kernels.unpack.
+TEXT ·unpack3AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread3<>(SB), Y14
+	VMOVDQU products3<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $13, Y0, Y0
+	VBROADCASTI128 6(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $13, Y1, Y1
+	VBROADCASTI128 12(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $13, Y2, Y2
+	VBROADCASTI128 18(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $13, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $24, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack4AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack4AVX2 unpacks codes of 4 bits: see kernels.unpack.
+TEXT ·unpack4AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread4<>(SB), Y14
+	VMOVDQU products4<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $12, Y0, Y0
+	VBROADCASTI128 8(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $12, Y1, Y1
+	VBROADCASTI128 16(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $12, Y2, Y2
+	VBROADCASTI128 24(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $12, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack5AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack5AVX2 unpacks codes of 5 bits: see kernels.unpack.
+TEXT ·unpack5AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread5<>(SB), Y14
+	VMOVDQU products5<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $11, Y0, Y0
+	VBROADCASTI128 10(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $11, Y1, Y1
+	VBROADCASTI128 20(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $11, Y2, Y2
+	VBROADCASTI128 30(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $11, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $40, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack6AVX2(codes *byte, packed *byte, blocks int)
+//
+// unpack6AVX2 unpacks codes of 6 bits: see kernels.unpack.
+TEXT ·unpack6AVX2(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU spread6<>(SB), Y14
+	VMOVDQU products6<>(SB), Y15
+
+again1:
+	VBROADCASTI128 0(SI), Y0
+	VPSHUFB Y14, Y0, Y0
+	VPMULLW Y15, Y0, Y0
+	VPSRLW $10, Y0, Y0
+	VBROADCASTI128 12(SI), Y1
+	VPSHUFB Y14, Y1, Y1
+	VPMULLW Y15, Y1, Y1
+	VPSRLW $10, Y1, Y1
+	VBROADCASTI128 24(SI), Y2
+	VPSHUFB Y14, Y2, Y2
+	VPMULLW Y15, Y2, Y2
+	VPSRLW $10, Y2, Y2
+	VBROADCASTI128 36(SI), Y3
+	VPSHUFB Y14, Y3, Y3
+	VPMULLW Y15, Y3, Y3
+	VPSRLW $10, Y3, Y3
+	VPACKUSWB Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKUSWB Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	ADDQ $64, DI
+	ADDQ $48, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesF32AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesF32AVX2 computes values of codes, rounded to F32 in between: see kernels.affineValues.
+TEXT ·affineValuesF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+
+again1:
+	VBROADCASTSS (R8), Y8
+	VBROADCASTSS (R9), Y9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS Y8, Y0, Y0
+	VADDPS Y9, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPMOVZXBD 8(SI), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS Y8, Y1, Y1
+	VADDPS Y9, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesF16AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesF16AVX2 computes values of codes, rounded to F16 in between: see kernels.affineValues.
+TEXT ·affineValuesF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+
+again1:
+	VBROADCASTSS (R8), Y8
+	VBROADCASTSS (R9), Y9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS Y8, Y0, Y0
+	VCVTPS2PH $0, Y0, X0
+	VCVTPH2PS X0, Y0
+	VADDPS Y9, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPMOVZXBD 8(SI), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS Y8, Y1, Y1
+	VCVTPS2PH $0, Y1, X1
+	VCVTPH2PS X1, Y1
+	VADDPS Y9, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesBF16AVX2(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesBF16AVX2 computes values of codes, rounded to BF16 in between: see kernels.affineValues.
+TEXT ·affineValuesBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+	VPBROADCASTD word00000001<>(SB), Y11
+	VPBROADCASTD word00007fff<>(SB), Y12
+	VPBROADCASTD wordffff0000<>(SB), Y13
+
+again1:
+	VBROADCASTSS (R8), Y8
+	VBROADCASTSS (R9), Y9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS Y8, Y0, Y0
+	VPSRLD $16, Y0, Y10
+	VPAND Y11, Y10, Y10
+	VPADDD Y12, Y0, Y0
+	VPADDD Y10, Y0, Y0
+	VPAND Y13, Y0, Y0
+	VADDPS Y9, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPMOVZXBD 8(SI), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS Y8, Y1, Y1
+	VPSRLD $16, Y1, Y10
+	VPAND Y11, Y10, Y10
+	VPADDD Y12, Y1, Y1
+	VPADDD Y10, Y1, Y1
+	VPAND Y13, Y1, Y1
+	VADDPS Y9, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func e2m1ValuesAVX2(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+//
+// e2m1ValuesAVX2 computes values of e2m1 codes: see kernels.e2m1Values.
+TEXT ·e2m1ValuesAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ groups+24(FP), CX
+	MOVQ sixteens+32(FP), R10
+	VPBROADCASTD word80000000<>(SB), Y9
+	VMOVDQU e2m1Values<>(SB), Y15
+
+again1:
+	VBROADCASTSS (R8), Y8
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Y0
+	VPSLLD $28, Y0, Y2
+	VPAND Y9, Y2, Y2
+	VPERMPS Y15, Y0, Y0
+	VPXOR Y2, Y0, Y0
+	VMULPS Y8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPMOVZXBD 8(SI), Y1
+	VPSLLD $28, Y1, Y2
+	VPAND Y9, Y2, Y2
+	VPERMPS Y15, Y1, Y1
+	VPXOR Y2, Y1, Y1
+	VMULPS Y8, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func e4m3ValuesAVX2(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+//
+// e4m3ValuesAVX2 computes values of e4m3 codes: see kernels.e2m1Values.
+TEXT ·e4m3ValuesAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ groups+24(FP), CX
+	MOVQ sixteens+32(FP), R10
+	VPBROADCASTD word80000000<>(SB), Y9
+	VPBROADCASTD word3c000000<>(SB), Y10
+	VPBROADCASTD word3b000000<>(SB), Y11
+	VPBROADCASTD word0000007f<>(SB), Y12
+	VPBROADCASTD word00000008<>(SB), Y13
+	VPBROADCASTD word0000007e<>(SB), Y14
+	VPBROADCASTD word7ff00000<>(SB), Y15
+
+again1:
+	VBROADCASTSS (R8), Y8
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Y0
+	VPSLLD $24, Y0, Y4
+	VPAND Y9, Y4, Y4
+	VPAND Y12, Y0, Y0
+	VPSUBD Y13, Y0, Y5
+	VPSRAD $31, Y5, Y5
+	VPSUBD Y0, Y14, Y3
+	VPSRAD $31, Y3, Y3
+	VCVTDQ2PS Y0, Y2
+	VMULPS Y11, Y2, Y2
+	VPSLLD $20, Y0, Y0
+	VPADDD Y10, Y0, Y0
+	VBLENDVPS Y5, Y2, Y0, Y5
+	VBLENDVPS Y3, Y15, Y5, Y3
+	VPOR Y4, Y3, Y0
+	VMULPS Y8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPMOVZXBD 8(SI), Y1
+	VPSLLD $24, Y1, Y4
+	VPAND Y9, Y4, Y4
+	VPAND Y12, Y1, Y1
+	VPSUBD Y13, Y1, Y5
+	VPSRAD $31, Y5, Y5
+	VPSUBD Y1, Y14, Y3
+	VPSRAD $31, Y3, Y3
+	VCVTDQ2PS Y1, Y2
+	VMULPS Y11, Y2, Y2
+	VPSLLD $20, Y1, Y1
+	VPADDD Y10, Y1, Y1
+	VBLENDVPS Y5, Y2, Y1, Y5
+	VBLENDVPS Y3, Y15, Y5, Y3
+	VPOR Y4, Y3, Y1
+	VMULPS Y8, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func castF32ToF32AVX2(dst *byte, src *byte, blocks int)
+//
+// castF32ToF32AVX2 converts 32 values a block: see kernels.cast.
+TEXT ·castF32ToF32AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ blocks+16(FP), CX
+
+again1:
+	VMOVDQU 0(SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y1, 32(DI)
+	VMOVDQU Y2, 64(DI)
+	VMOVDQU Y3, 96(DI)
+	ADDQ $128, SI
+	ADDQ $128, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func decodeF32AVX2(dst *float32, src *byte, blocks int)
+//
+// decodeF32AVX2 is castF32ToF32AVX2.
+TEXT ·decodeF32AVX2(SB), NOSPLIT, $0-24
+	JMP ·castF32ToF32AVX2(SB)
+
+// func encodeF32AVX2(dst *byte, src *float32, blocks int)
+//
+// encodeF32AVX2 is castF32ToF32AVX2.
+TEXT ·encodeF32AVX2(SB), NOSPLIT, $0-24
+	JMP ·castF32ToF32AVX2(SB)
 
 // func castF32ToF16AVX2(dst *byte, src *byte, blocks int)
 //

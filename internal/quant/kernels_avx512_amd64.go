@@ -122,6 +122,76 @@ func pack6AVX512(dst *byte, codes *byte, blocks int)
 //go:noescape
 func packE2M1AVX512(dst *byte, codes *byte, blocks int)
 
+// unpack1AVX512 unpacks codes of 1 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack1AVX512(codes *byte, packed *byte, blocks int)
+
+// unpack2AVX512 unpacks codes of 2 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack2AVX512(codes *byte, packed *byte, blocks int)
+
+// unpack3AVX512 unpacks codes of 3 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack3AVX512(codes *byte, packed *byte, blocks int)
+
+// unpack4AVX512 unpacks codes of 4 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack4AVX512(codes *byte, packed *byte, blocks int)
+
+// unpack5AVX512 unpacks codes of 5 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack5AVX512(codes *byte, packed *byte, blocks int)
+
+// unpack6AVX512 unpacks codes of 6 bits: see kernels.unpack.
+//
+//go:noescape
+func unpack6AVX512(codes *byte, packed *byte, blocks int)
+
+// affineValuesF32AVX512 computes values of codes, rounded to F32 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesF32AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// affineValuesF16AVX512 computes values of codes, rounded to F16 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesF16AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// affineValuesBF16AVX512 computes values of codes, rounded to BF16 in between: see kernels.affineValues.
+//
+//go:noescape
+func affineValuesBF16AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+
+// e2m1ValuesAVX512 computes values of e2m1 codes: see kernels.e2m1Values.
+//
+//go:noescape
+func e2m1ValuesAVX512(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+
+// e4m3ValuesAVX512 computes values of e4m3 codes: see kernels.e2m1Values.
+//
+//go:noescape
+func e4m3ValuesAVX512(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+
+// castF32ToF32AVX512 converts 32 values a block: see kernels.cast.
+//
+//go:noescape
+func castF32ToF32AVX512(dst *byte, src *byte, blocks int)
+
+// decodeF32AVX512 is castF32ToF32AVX512.
+//
+//go:noescape
+func decodeF32AVX512(dst *float32, src *byte, blocks int)
+
+// encodeF32AVX512 is castF32ToF32AVX512.
+//
+//go:noescape
+func encodeF32AVX512(dst *byte, src *float32, blocks int)
+
 // castF32ToF16AVX512 converts 32 values a block: see kernels.cast.
 //
 //go:noescape

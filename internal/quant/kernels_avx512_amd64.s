@@ -50,8 +50,11 @@ GLOBL word000000ff<>(SB), RODATA|NOPTR, $8
 DATA word0000007d<>+0(SB)/8, $0x0000007d0000007d
 GLOBL word0000007d<>(SB), RODATA|NOPTR, $8
 
-DATA word7b800000<>+0(SB)/8, $0x7b8000007b800000
-GLOBL word7b800000<>(SB), RODATA|NOPTR, $8
+DATA word3b000000<>+0(SB)/8, $0x3b0000003b000000
+GLOBL word3b000000<>(SB), RODATA|NOPTR, $8
+
+DATA word3c000000<>+0(SB)/8, $0x3c0000003c000000
+GLOBL word3c000000<>(SB), RODATA|NOPTR, $8
 
 DATA word00000020<>+0(SB)/8, $0x0000002000000020
 GLOBL word00000020<>(SB), RODATA|NOPTR, $8
@@ -200,6 +203,145 @@ DATA e2m1<>+40(SB)/8, $0x0d0d0c0c0b0b0a0a
 DATA e2m1<>+48(SB)/8, $0x0f0f0f0f0f0f0e0e
 DATA e2m1<>+56(SB)/8, $0x0f0f0f0f0f0f0f0f
 GLOBL e2m1<>(SB), RODATA|NOPTR, $64
+
+DATA spread1<>+0(SB)/8, $0x0000000000000000
+DATA spread1<>+8(SB)/8, $0x0101010101010101
+DATA spread1<>+16(SB)/8, $0x0202020202020202
+DATA spread1<>+24(SB)/8, $0x0303030303030303
+DATA spread1<>+32(SB)/8, $0x0404040404040404
+DATA spread1<>+40(SB)/8, $0x0505050505050505
+DATA spread1<>+48(SB)/8, $0x0606060606060606
+DATA spread1<>+56(SB)/8, $0x0707070707070707
+GLOBL spread1<>(SB), RODATA|NOPTR, $64
+
+DATA shifts1<>+0(SB)/8, $0x0706050403020100
+DATA shifts1<>+8(SB)/8, $0x0706050403020100
+DATA shifts1<>+16(SB)/8, $0x0706050403020100
+DATA shifts1<>+24(SB)/8, $0x0706050403020100
+DATA shifts1<>+32(SB)/8, $0x0706050403020100
+DATA shifts1<>+40(SB)/8, $0x0706050403020100
+DATA shifts1<>+48(SB)/8, $0x0706050403020100
+DATA shifts1<>+56(SB)/8, $0x0706050403020100
+GLOBL shifts1<>(SB), RODATA|NOPTR, $64
+
+DATA spread2<>+0(SB)/8, $0x0101010101010100
+DATA spread2<>+8(SB)/8, $0x0303030303030302
+DATA spread2<>+16(SB)/8, $0x0505050505050504
+DATA spread2<>+24(SB)/8, $0x0707070707070706
+DATA spread2<>+32(SB)/8, $0x0909090909090908
+DATA spread2<>+40(SB)/8, $0x0b0b0b0b0b0b0b0a
+DATA spread2<>+48(SB)/8, $0x0d0d0d0d0d0d0d0c
+DATA spread2<>+56(SB)/8, $0x0f0f0f0f0f0f0f0e
+GLOBL spread2<>(SB), RODATA|NOPTR, $64
+
+DATA shifts2<>+0(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+8(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+16(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+24(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+32(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+40(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+48(SB)/8, $0x0e0c0a0806040200
+DATA shifts2<>+56(SB)/8, $0x0e0c0a0806040200
+GLOBL shifts2<>(SB), RODATA|NOPTR, $64
+
+DATA spread3<>+0(SB)/8, $0x0202020202020100
+DATA spread3<>+8(SB)/8, $0x0505050505050403
+DATA spread3<>+16(SB)/8, $0x0808080808080706
+DATA spread3<>+24(SB)/8, $0x0b0b0b0b0b0b0a09
+DATA spread3<>+32(SB)/8, $0x0e0e0e0e0e0e0d0c
+DATA spread3<>+40(SB)/8, $0x111111111111100f
+DATA spread3<>+48(SB)/8, $0x1414141414141312
+DATA spread3<>+56(SB)/8, $0x1717171717171615
+GLOBL spread3<>(SB), RODATA|NOPTR, $64
+
+DATA shifts3<>+0(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+8(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+16(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+24(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+32(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+40(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+48(SB)/8, $0x15120f0c09060300
+DATA shifts3<>+56(SB)/8, $0x15120f0c09060300
+GLOBL shifts3<>(SB), RODATA|NOPTR, $64
+
+DATA spread4<>+0(SB)/8, $0x0303030303020100
+DATA spread4<>+8(SB)/8, $0x0707070707060504
+DATA spread4<>+16(SB)/8, $0x0b0b0b0b0b0a0908
+DATA spread4<>+24(SB)/8, $0x0f0f0f0f0f0e0d0c
+DATA spread4<>+32(SB)/8, $0x1313131313121110
+DATA spread4<>+40(SB)/8, $0x1717171717161514
+DATA spread4<>+48(SB)/8, $0x1b1b1b1b1b1a1918
+DATA spread4<>+56(SB)/8, $0x1f1f1f1f1f1e1d1c
+GLOBL spread4<>(SB), RODATA|NOPTR, $64
+
+DATA shifts4<>+0(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+8(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+16(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+24(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+32(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+40(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+48(SB)/8, $0x1c1814100c080400
+DATA shifts4<>+56(SB)/8, $0x1c1814100c080400
+GLOBL shifts4<>(SB), RODATA|NOPTR, $64
+
+DATA spread5<>+0(SB)/8, $0x0404040403020100
+DATA spread5<>+8(SB)/8, $0x0909090908070605
+DATA spread5<>+16(SB)/8, $0x0e0e0e0e0d0c0b0a
+DATA spread5<>+24(SB)/8, $0x131313131211100f
+DATA spread5<>+32(SB)/8, $0x1818181817161514
+DATA spread5<>+40(SB)/8, $0x1d1d1d1d1c1b1a19
+DATA spread5<>+48(SB)/8, $0x2222222221201f1e
+DATA spread5<>+56(SB)/8, $0x2727272726252423
+GLOBL spread5<>(SB), RODATA|NOPTR, $64
+
+DATA shifts5<>+0(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+8(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+16(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+24(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+32(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+40(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+48(SB)/8, $0x231e19140f0a0500
+DATA shifts5<>+56(SB)/8, $0x231e19140f0a0500
+GLOBL shifts5<>(SB), RODATA|NOPTR, $64
+
+DATA spread6<>+0(SB)/8, $0x0505050403020100
+DATA spread6<>+8(SB)/8, $0x0b0b0b0a09080706
+DATA spread6<>+16(SB)/8, $0x111111100f0e0d0c
+DATA spread6<>+24(SB)/8, $0x1717171615141312
+DATA spread6<>+32(SB)/8, $0x1d1d1d1c1b1a1918
+DATA spread6<>+40(SB)/8, $0x2323232221201f1e
+DATA spread6<>+48(SB)/8, $0x2929292827262524
+DATA spread6<>+56(SB)/8, $0x2f2f2f2e2d2c2b2a
+GLOBL spread6<>(SB), RODATA|NOPTR, $64
+
+DATA shifts6<>+0(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+8(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+16(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+24(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+32(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+40(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+48(SB)/8, $0x2a241e18120c0600
+DATA shifts6<>+56(SB)/8, $0x2a241e18120c0600
+GLOBL shifts6<>(SB), RODATA|NOPTR, $64
+
+DATA e2m1Values<>+0(SB)/8, $0x3f00000000000000
+DATA e2m1Values<>+8(SB)/8, $0x3fc000003f800000
+DATA e2m1Values<>+16(SB)/8, $0x4040000040000000
+DATA e2m1Values<>+24(SB)/8, $0x40c0000040800000
+DATA e2m1Values<>+32(SB)/8, $0x3f00000000000000
+DATA e2m1Values<>+40(SB)/8, $0x3fc000003f800000
+DATA e2m1Values<>+48(SB)/8, $0x4040000040000000
+DATA e2m1Values<>+56(SB)/8, $0x40c0000040800000
+GLOBL e2m1Values<>(SB), RODATA|NOPTR, $64
+
+DATA word00000008<>+0(SB)/8, $0x0000000800000008
+GLOBL word00000008<>(SB), RODATA|NOPTR, $8
+
+DATA word0000007e<>+0(SB)/8, $0x0000007e0000007e
+GLOBL word0000007e<>(SB), RODATA|NOPTR, $8
+
+DATA word7ff00000<>+0(SB)/8, $0x7ff000007ff00000
+GLOBL word7ff00000<>(SB), RODATA|NOPTR, $8
 
 DATA word80008000<>+0(SB)/8, $0x8000800080008000
 GLOBL word80008000<>(SB), RODATA|NOPTR, $8
@@ -421,7 +563,8 @@ TEXT ·e4m3ScalesAVX512(SB), NOSPLIT, $0-48
 	VPBROADCASTD word46800000<>(SB), Z12
 	VPBROADCASTD word000000ff<>(SB), Z13
 	VPBROADCASTD word0000007d<>(SB), Z5
-	VPBROADCASTD word7b800000<>(SB), Z6
+	VPBROADCASTD word3b000000<>(SB), Z6
+	VPBROADCASTD word3c000000<>(SB), Z14
 	VPBROADCASTD word3f800000<>(SB), Z7
 	VPXORD Z3, Z3, Z3
 
@@ -446,9 +589,15 @@ again1:
 	VPSUBD Z1, Z5, Z2
 	VPORD Z2, Z3, Z3
 
-	// as the bits of a float32 a code lacks 120 in the exponent, subnormal or not
+	// normal codes need only the exponent's bias of a float32; subnormal ones are multiples of 2^-9
 	VPSLLD $20, Z1, Z0
-	VMULPS Z6, Z0, Z0
+	VPADDD Z14, Z0, Z0
+	VPSUBD Z11, Z0, Z15
+	VPSRAD $31, Z15, Z15
+	VCVTDQ2PS Z1, Z2
+	VMULPS Z6, Z2, Z2
+	VPTERNLOGD $0xCA, Z0, Z2, Z15
+	VMOVDQA32 Z15, Z0
 	VMOVDQU32 Z0, (R9)
 
 	// scale 0 makes all codes 0, for which its reciprocal has to be finite
@@ -1300,6 +1449,374 @@ again1:
 	JNZ again1
 	VZEROUPPER
 	RET
+
+// func unpack1AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack1AVX512 unpacks codes of 1 bits: see kernels.unpack.
+TEXT ·unpack1AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread1<>(SB), Z1
+	VMOVDQU32 shifts1<>(SB), Z2
+	VPBROADCASTD word01010101<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $8, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack2AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack2AVX512 unpacks codes of 2 bits: see kernels.unpack.
+TEXT ·unpack2AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread2<>(SB), Z1
+	VMOVDQU32 shifts2<>(SB), Z2
+	VPBROADCASTD word03030303<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $16, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack3AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack3AVX512 unpacks codes of 3 bits: see kernels.unpack.
+TEXT ·unpack3AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread3<>(SB), Z1
+	VMOVDQU32 shifts3<>(SB), Z2
+	VPBROADCASTD word07070707<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $24, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack4AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack4AVX512 unpacks codes of 4 bits: see kernels.unpack.
+TEXT ·unpack4AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread4<>(SB), Z1
+	VMOVDQU32 shifts4<>(SB), Z2
+	VPBROADCASTD word0f0f0f0f<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack5AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack5AVX512 unpacks codes of 5 bits: see kernels.unpack.
+TEXT ·unpack5AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread5<>(SB), Z1
+	VMOVDQU32 shifts5<>(SB), Z2
+	VPBROADCASTD word1f1f1f1f<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $40, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func unpack6AVX512(codes *byte, packed *byte, blocks int)
+//
+// unpack6AVX512 unpacks codes of 6 bits: see kernels.unpack.
+TEXT ·unpack6AVX512(SB), NOSPLIT, $0-24
+	MOVQ codes+0(FP), DI
+	MOVQ packed+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVDQU32 spread6<>(SB), Z1
+	VMOVDQU32 shifts6<>(SB), Z2
+	VPBROADCASTD word3f3f3f3f<>(SB), Z3
+
+again1:
+	VMOVDQU32 (SI), Z0
+	VPERMB Z0, Z1, Z0
+	VPMULTISHIFTQB Z0, Z2, Z0
+	VPANDD Z3, Z0, Z0
+	VMOVDQU32 Z0, (DI)
+	ADDQ $64, DI
+	ADDQ $48, SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesF32AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesF32AVX512 computes values of codes, rounded to F32 in between: see kernels.affineValues.
+TEXT ·affineValuesF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+
+again1:
+	VBROADCASTSS (R8), Z8
+	VBROADCASTSS (R9), Z9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Z0
+	VCVTDQ2PS Z0, Z0
+	VMULPS Z8, Z0, Z0
+	VADDPS Z9, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesF16AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesF16AVX512 computes values of codes, rounded to F16 in between: see kernels.affineValues.
+TEXT ·affineValuesF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+
+again1:
+	VBROADCASTSS (R8), Z8
+	VBROADCASTSS (R9), Z9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Z0
+	VCVTDQ2PS Z0, Z0
+	VMULPS Z8, Z0, Z0
+	VCVTPS2PH $0, Z0, Y0
+	VCVTPH2PS Y0, Z0
+	VADDPS Z9, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func affineValuesBF16AVX512(dst *float32, codes *byte, scales *float32, biases *float32, groups int, sixteens int)
+//
+// affineValuesBF16AVX512 computes values of codes, rounded to BF16 in between: see kernels.affineValues.
+TEXT ·affineValuesBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ biases+24(FP), R9
+	MOVQ groups+32(FP), CX
+	MOVQ sixteens+40(FP), R10
+	VPBROADCASTD word00000001<>(SB), Z11
+	VPBROADCASTD word00007fff<>(SB), Z12
+	VPBROADCASTD wordffff0000<>(SB), Z13
+
+again1:
+	VBROADCASTSS (R8), Z8
+	VBROADCASTSS (R9), Z9
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Z0
+	VCVTDQ2PS Z0, Z0
+	VMULPS Z8, Z0, Z0
+	VPSRLD $16, Z0, Z10
+	VPANDD Z11, Z10, Z10
+	VPADDD Z12, Z0, Z0
+	VPADDD Z10, Z0, Z0
+	VPANDD Z13, Z0, Z0
+	VADDPS Z9, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	ADDQ $4, R9
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func e2m1ValuesAVX512(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+//
+// e2m1ValuesAVX512 computes values of e2m1 codes: see kernels.e2m1Values.
+TEXT ·e2m1ValuesAVX512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ groups+24(FP), CX
+	MOVQ sixteens+32(FP), R10
+	VPBROADCASTD word80000000<>(SB), Z9
+	VMOVDQU32 e2m1Values<>(SB), Z15
+
+again1:
+	VBROADCASTSS (R8), Z8
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Z0
+	VPSLLD $28, Z0, Z2
+	VPANDD Z9, Z2, Z2
+	VPERMPS Z15, Z0, Z0
+	VPXORD Z2, Z0, Z0
+	VMULPS Z8, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func e4m3ValuesAVX512(dst *float32, codes *byte, scales *float32, groups int, sixteens int)
+//
+// e4m3ValuesAVX512 computes values of e4m3 codes: see kernels.e2m1Values.
+TEXT ·e4m3ValuesAVX512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ codes+8(FP), SI
+	MOVQ scales+16(FP), R8
+	MOVQ groups+24(FP), CX
+	MOVQ sixteens+32(FP), R10
+	VPBROADCASTD word80000000<>(SB), Z9
+	VPBROADCASTD word3c000000<>(SB), Z10
+	VPBROADCASTD word3b000000<>(SB), Z11
+	VPBROADCASTD word0000007f<>(SB), Z12
+	VPBROADCASTD word00000008<>(SB), Z13
+	VPBROADCASTD word0000007e<>(SB), Z14
+	VPBROADCASTD word7ff00000<>(SB), Z15
+
+again1:
+	VBROADCASTSS (R8), Z8
+	MOVQ R10, AX
+
+again2:
+	VPMOVZXBD 0(SI), Z0
+	VPSLLD $24, Z0, Z4
+	VPANDD Z9, Z4, Z4
+	VPANDD Z12, Z0, Z0
+	VPSUBD Z13, Z0, Z5
+	VPSRAD $31, Z5, Z5
+	VPSUBD Z0, Z14, Z3
+	VPSRAD $31, Z3, Z3
+	VCVTDQ2PS Z0, Z2
+	VMULPS Z11, Z2, Z2
+	VPSLLD $20, Z0, Z0
+	VPADDD Z10, Z0, Z0
+	VPTERNLOGD $0xCA, Z0, Z2, Z5
+	VPTERNLOGD $0xCA, Z5, Z15, Z3
+	VPORD Z4, Z3, Z0
+	VMULPS Z8, Z0, Z0
+	VMOVDQU32 Z0, 0(DI)
+	ADDQ $16, SI
+	ADDQ $64, DI
+	DECQ AX
+	JNZ again2
+	ADDQ $4, R8
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func castF32ToF32AVX512(dst *byte, src *byte, blocks int)
+//
+// castF32ToF32AVX512 converts 32 values a block: see kernels.cast.
+TEXT ·castF32ToF32AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ blocks+16(FP), CX
+
+again1:
+	VMOVDQU32 0(SI), Z0
+	VMOVDQU32 64(SI), Z1
+	VMOVDQU32 Z0, 0(DI)
+	VMOVDQU32 Z1, 64(DI)
+	ADDQ $128, SI
+	ADDQ $128, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func decodeF32AVX512(dst *float32, src *byte, blocks int)
+//
+// decodeF32AVX512 is castF32ToF32AVX512.
+TEXT ·decodeF32AVX512(SB), NOSPLIT, $0-24
+	JMP ·castF32ToF32AVX512(SB)
+
+// func encodeF32AVX512(dst *byte, src *float32, blocks int)
+//
+// encodeF32AVX512 is castF32ToF32AVX512.
+TEXT ·encodeF32AVX512(SB), NOSPLIT, $0-24
+	JMP ·castF32ToF32AVX512(SB)
 
 // func castF32ToF16AVX512(dst *byte, src *byte, blocks int)
 //

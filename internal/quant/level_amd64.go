@@ -34,8 +34,11 @@ var avx2 = kernels{
 		F16:  {F32: castF16ToF32AVX2, BF16: castF16ToBF16AVX2},
 		BF16: {F32: castBF16ToF32AVX2, F16: castBF16ToF16AVX2},
 	},
-	decode: [3]func(*float32, *byte, int){F16: decodeF16AVX2, BF16: decodeBF16AVX2},
-	encode: [3]func(*byte, *float32, int){F16: encodeF16AVX2, BF16: encodeBF16AVX2},
+	unpack:       [7]func(*byte, *byte, int){1: unpack1AVX2, unpack2AVX2, unpack3AVX2, unpack4AVX2, unpack5AVX2, unpack6AVX2},
+	affineValues: [3]func(*float32, *byte, *float32, *float32, int, int){affineValuesF32AVX2, affineValuesF16AVX2, affineValuesBF16AVX2},
+	e2m1Values:   e2m1ValuesAVX2, e4m3Values: e4m3ValuesAVX2,
+	decode: [3]func(*float32, *byte, int){decodeF32AVX2, decodeF16AVX2, decodeBF16AVX2},
+	encode: [3]func(*byte, *float32, int){encodeF32AVX2, encodeF16AVX2, encodeBF16AVX2},
 	finite: [3]func(*byte, int) int{finiteF32AVX2, finiteF16AVX2, finiteBF16AVX2},
 }
 
@@ -60,7 +63,10 @@ var avx512 = kernels{
 		F16:  {F32: castF16ToF32AVX512, BF16: castF16ToBF16AVX512},
 		BF16: {F32: castBF16ToF32AVX512, F16: castBF16ToF16AVX512},
 	},
-	decode: [3]func(*float32, *byte, int){F16: decodeF16AVX512, BF16: decodeBF16AVX512},
-	encode: [3]func(*byte, *float32, int){F16: encodeF16AVX512, BF16: encodeBF16AVX512},
+	unpack:       [7]func(*byte, *byte, int){1: unpack1AVX512, unpack2AVX512, unpack3AVX512, unpack4AVX512, unpack5AVX512, unpack6AVX512},
+	affineValues: [3]func(*float32, *byte, *float32, *float32, int, int){affineValuesF32AVX512, affineValuesF16AVX512, affineValuesBF16AVX512},
+	e2m1Values:   e2m1ValuesAVX512, e4m3Values: e4m3ValuesAVX512,
+	decode: [3]func(*float32, *byte, int){decodeF32AVX512, decodeF16AVX512, decodeBF16AVX512},
+	encode: [3]func(*byte, *float32, int){encodeF32AVX512, encodeF16AVX512, encodeBF16AVX512},
 	finite: [3]func(*byte, int) int{finiteF32AVX2, finiteF16AVX2, finiteBF16AVX2},
 }

@@ -164,6 +164,38 @@ func TestPack(t *testing.T) {
 	}
 }
 
+// TestAnyCodes dequantizes random codes with finite scales and biases of any size.
+func TestAnyCodes(t *testing.T) {
+	atEachLevel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(21, 22))
+		for _, s := range allSchemes() {
+			for _, f := range allFloats {
+				cols := (blockWeights/s.GroupSize + 3) * s.GroupSize
+				p := alloc(s, f, 2, cols)
+				randomBytes(r, p.Weight)
+				if s.Mode == Affine {
+					randomFinite(r, p.Scales, f)
+					randomFinite(r, p.Biases, f)
+				} else {
+					for i := range p.Scales {
+						p.Scales[i] = byte(r.IntN(0x7F)) // of E4M3 and of E8M0
+					}
+				}
+				checkDequantize(t, s, f, p, 2, cols)
+			}
+		}
+	})
+}
+
+// randomFinite clears the lowest bit of exponents, so that none is all ones.
+func randomFinite(r *rand.Rand, b []byte, f Float) {
+	randomBytes(r, b)
+	at, bit := map[Float]int{F32: 2, F16: 1, BF16: 0}[f], map[Float]byte{F32: 0x80, F16: 4, BF16: 0x80}[f]
+	for i := at; i < len(b); i += f.Size() {
+		b[i] &^= bit
+	}
+}
+
 // TestUnaligned: weights of a file lie anywhere.
 func TestUnaligned(t *testing.T) {
 	atEachLevel(t, func(t *testing.T) {

@@ -173,13 +173,21 @@ func (s Scheme) Dequantize(dst []byte, p Packed, t Float, rows, cols int) {
 	if err := s.check(p, len(dst), t, rows, cols); err != nil {
 		panic("quant: Dequantize: " + err.Error())
 	}
-	s.dequantize(dst, p, t)
+	if active != nil {
+		active.dequantize(s, dst, p, t)
+		return
+	}
+	s.dequantizePlain(dst, p, t)
 }
 
 // DecodeRow writes the cols real values of one row of p to dst in float32 arithmetic: scale*code rounded, then bias added, for affine; value*scale else. In
 // affine mode t is the type of scales and biases; otherwise it does not matter. It is for runtimes that compute in float32, and allocates nothing.
 func (s Scheme) DecodeRow(dst []float32, p Packed, t Float, row, cols int) {
-	s.decodeRow(dst, p, t, row, cols)
+	if active != nil {
+		active.decodeRow(s, dst[:cols], p, t, row)
+		return
+	}
+	s.decodeRowPlain(dst, p, t, row, cols)
 }
 
 // check reports sizes that contradict each other. floats is the length in bytes of the unquantized side.

@@ -130,6 +130,11 @@ func TestFastConversions(t *testing.T) {
 			t.Fatalf("F16 %#04x: %v, want %v", u, got, want)
 		}
 	}
+	for b := range 256 {
+		if got, want := fastE8M0(byte(b)), fromE8M0(byte(b)); got != want {
+			t.Fatalf("E8M0 %#02x: %v, want %v", b, got, want)
+		}
+	}
 	r := rand.New(rand.NewPCG(5, 5))
 	for upper := range uint32(1 << 13) {
 		for _, lower := range []uint32{0, 1, 1<<19 - 1, r.Uint32() >> 13} {
@@ -382,7 +387,9 @@ func FuzzDequantize(f *testing.F) {
 		groups := len(data) / (weight + scales + biases)
 		p := Packed{Weight: data[:groups*weight], Scales: data[groups*weight:][:groups*scales]}
 		p.Biases = data[groups*(weight+scales):][:groups*biases]
-		checkDequantize(t, s, fl, p, 1, groups*s.GroupSize)
+		for _, l := range cpu.Levels() {
+			atLevel(l, func() { checkDequantize(t, s, fl, p, 1, groups*s.GroupSize) })
+		}
 	})
 }
 
