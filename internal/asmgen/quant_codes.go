@@ -48,6 +48,7 @@ func (f *file) affineCodes(wide bool, n number) {
 	v.arg("batches", "R11")
 	v.byteOrder(order)
 	v.countdown("CX", func() {
+		v.note("%s: scale, %s: bias, %s: reciprocal of the scale", v.reg(scale), v.reg(bias), v.reg(inverse))
 		v.do("VBROADCASTSS", "(R8)", scale)
 		v.do("VBROADCASTSS", "(R9)", bias)
 		v.do("VBROADCASTSS", "(R10)", inverse)
@@ -56,6 +57,7 @@ func (f *file) affineCodes(wide bool, n number) {
 			for i, r := range v.batch() {
 				v.widen(n, v.at32(n, i), r)
 			}
+			v.note("%s and up: quotients, then codes", v.reg(4))
 			for _, r := range v.batch() {
 				v.do("VSUBPS", bias, r, r)
 				v.quotient(r, r+4, scale, inverse)

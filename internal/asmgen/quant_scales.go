@@ -166,6 +166,7 @@ func (f *file) affineGrid(wide, twoValues bool) {
 	v.countdown("CX", func() {
 		v.load("(SI)", low)
 		v.load("(R10)", high)
+		v.note("%s: lowest, %s: highest, %s: scale, %s: the edge, later the bias", v.reg(low), v.reg(high), v.reg(scale), v.reg(edge))
 		v.do("VSUBPS", low, high, scale)
 		if twoValues {
 			v.do("VMAXPS", scale, smallestStep, nonzero) // of NaN the maximum is NaN

@@ -1550,6 +1550,8 @@ TEXT ·affineGridAVX2(SB), NOSPLIT, $0-64
 again1:
 	VMOVDQU (SI), Y0
 	VMOVDQU (R10), Y1
+
+	// Y0: lowest, Y1: highest, Y2: scale, Y3: the edge, later the bias
 	VSUBPS Y0, Y1, Y2
 	VDIVPS Y15, Y2, Y2
 	VMAXPS Y2, Y14, Y2
@@ -1616,6 +1618,8 @@ TEXT ·twoValueGridAVX2(SB), NOSPLIT, $0-64
 again1:
 	VMOVDQU (SI), Y0
 	VMOVDQU (R10), Y1
+
+	// Y0: lowest, Y1: highest, Y2: scale, Y3: the edge, later the bias
 	VSUBPS Y0, Y1, Y2
 	VMAXPS Y2, Y14, Y6
 	VMOVAPS Y0, Y3
@@ -1805,6 +1809,8 @@ TEXT ·affineCodesF32AVX2(SB), NOSPLIT, $0-56
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
+
+	// Y8: scale, Y9: bias, Y10: reciprocal of the scale
 	VBROADCASTSS (R8), Y8
 	VBROADCASTSS (R9), Y9
 	VBROADCASTSS (R10), Y10
@@ -1815,6 +1821,8 @@ again2:
 	VMOVDQU 32(SI), Y1
 	VMOVDQU 64(SI), Y2
 	VMOVDQU 96(SI), Y3
+
+	// Y4 and up: quotients, then codes
 	VSUBPS Y9, Y0, Y0
 	VMULPS Y10, Y0, Y4
 	VFNMADD231PS Y8, Y4, Y0
@@ -2113,6 +2121,8 @@ TEXT ·affineCodesF16AVX2(SB), NOSPLIT, $0-56
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
+
+	// Y8: scale, Y9: bias, Y10: reciprocal of the scale
 	VBROADCASTSS (R8), Y8
 	VBROADCASTSS (R9), Y9
 	VBROADCASTSS (R10), Y10
@@ -2123,6 +2133,8 @@ again2:
 	VCVTPH2PS 16(SI), Y1
 	VCVTPH2PS 32(SI), Y2
 	VCVTPH2PS 48(SI), Y3
+
+	// Y4 and up: quotients, then codes
 	VSUBPS Y9, Y0, Y0
 	VMULPS Y10, Y0, Y4
 	VFNMADD231PS Y8, Y4, Y0
@@ -2431,6 +2443,8 @@ TEXT ·affineCodesBF16AVX2(SB), NOSPLIT, $0-56
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
+
+	// Y8: scale, Y9: bias, Y10: reciprocal of the scale
 	VBROADCASTSS (R8), Y8
 	VBROADCASTSS (R9), Y9
 	VBROADCASTSS (R10), Y10
@@ -2445,6 +2459,8 @@ again2:
 	VPSLLD $16, Y2, Y2
 	VPMOVZXWD 48(SI), Y3
 	VPSLLD $16, Y3, Y3
+
+	// Y4 and up: quotients, then codes
 	VSUBPS Y9, Y0, Y0
 	VMULPS Y10, Y0, Y4
 	VFNMADD231PS Y8, Y4, Y0

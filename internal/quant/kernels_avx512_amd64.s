@@ -380,6 +380,8 @@ TEXT ·affineGridAVX512(SB), NOSPLIT, $0-64
 again1:
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (R10), Z1
+
+	// Z0: lowest, Z1: highest, Z2: scale, Z3: the edge, later the bias
 	VSUBPS Z0, Z1, Z2
 	VDIVPS Z15, Z2, Z2
 	VMAXPS Z2, Z14, Z2
@@ -448,6 +450,8 @@ TEXT ·twoValueGridAVX512(SB), NOSPLIT, $0-64
 again1:
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (R10), Z1
+
+	// Z0: lowest, Z1: highest, Z2: scale, Z3: the edge, later the bias
 	VSUBPS Z0, Z1, Z2
 	VMAXPS Z2, Z14, Z6
 	VMOVAPS Z0, Z3
@@ -634,6 +638,8 @@ TEXT ·affineCodesF32AVX512(SB), NOSPLIT, $0-56
 	MOVQ batches+48(FP), R11
 
 again1:
+
+	// Z8: scale, Z9: bias, Z10: reciprocal of the scale
 	VBROADCASTSS (R8), Z8
 	VBROADCASTSS (R9), Z9
 	VBROADCASTSS (R10), Z10
@@ -642,6 +648,8 @@ again1:
 again2:
 	VMOVDQU32 0(SI), Z0
 	VMOVDQU32 64(SI), Z1
+
+	// Z4 and up: quotients, then codes
 	VSUBPS Z9, Z0, Z0
 	VMULPS Z10, Z0, Z4
 	VFNMADD231PS Z8, Z4, Z0
@@ -840,6 +848,8 @@ TEXT ·affineCodesF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ batches+48(FP), R11
 
 again1:
+
+	// Z8: scale, Z9: bias, Z10: reciprocal of the scale
 	VBROADCASTSS (R8), Z8
 	VBROADCASTSS (R9), Z9
 	VBROADCASTSS (R10), Z10
@@ -848,6 +858,8 @@ again1:
 again2:
 	VCVTPH2PS 0(SI), Z0
 	VCVTPH2PS 32(SI), Z1
+
+	// Z4 and up: quotients, then codes
 	VSUBPS Z9, Z0, Z0
 	VMULPS Z10, Z0, Z4
 	VFNMADD231PS Z8, Z4, Z0
@@ -1051,6 +1063,8 @@ TEXT ·affineCodesBF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ batches+48(FP), R11
 
 again1:
+
+	// Z8: scale, Z9: bias, Z10: reciprocal of the scale
 	VBROADCASTSS (R8), Z8
 	VBROADCASTSS (R9), Z9
 	VBROADCASTSS (R10), Z10
@@ -1061,6 +1075,8 @@ again2:
 	VPSLLD $16, Z0, Z0
 	VPMOVZXWD 32(SI), Z1
 	VPSLLD $16, Z1, Z1
+
+	// Z4 and up: quotients, then codes
 	VSUBPS Z9, Z0, Z0
 	VMULPS Z10, Z0, Z4
 	VFNMADD231PS Z8, Z4, Z0

@@ -35,7 +35,7 @@ type kernels struct {
 	affineValues           [3]func(dst *float32, codes *byte, scales, biases *float32, groups, sixteens int) // by the type in between
 	e2m1Values, e4m3Values func(dst *float32, codes *byte, scales *float32, groups, sixteens int)
 
-	// cast, decode and encode convert blocks of 32 values; finite counts the blocks of 128 bytes before the first that has NaN or infinity. By Float; between equal types there is none.
+	// cast, decode and encode convert blocks of 32 values; finite counts the blocks of 128 bytes before the first that has NaN or infinity. By Float; cast has none between equal types.
 	cast   [3][3]func(dst, src *byte, blocks int)
 	decode [3]func(dst *float32, src *byte, blocks int)
 	encode [3]func(dst *byte, src *float32, blocks int)

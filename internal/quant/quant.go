@@ -5,7 +5,8 @@
 // names or runtimes, and refuses weights that are not finite: MLX would store garbage for them without a word.
 //
 // Words: a matrix has rows and cols; a group is group_size neighbours of one row that share a scale (and, in affine mode, a bias); a code is the small integer
-// stored for one weight. reference.go says the arithmetic plainly, one element at a time; the other files are the fast versions, which tests hold to it.
+// stored for one weight. reference.go says the arithmetic plainly, one element at a time; the other files are the fast versions, which tests hold to it: in plain Go, and in blocks.go by the
+// kernels of level.go where the processor has the vectors.
 package quant
 
 import (
