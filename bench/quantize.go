@@ -33,7 +33,7 @@ mx.eval(w)
 for name in sys.argv[3:]:
     mode, bits, group = name.split("-")
     best = 1e9
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         q = mx.quantize(w, group_size=int(group), bits=int(bits), mode=mode)
         mx.eval(q)
