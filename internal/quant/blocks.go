@@ -1,7 +1,5 @@
 package quant
 
-import "sync"
-
 // blockWeights is how many weights go through all stages at once: so few that what one stage reads or writes is still in the first cache for the next, so many that calling the stages costs
 // little.
 const blockWeights = 4096
@@ -16,13 +14,29 @@ type workspace struct {
 	values                                    [blockWeights]float32
 }
 
-// workspaces are reused: what is handed to kernels of a table would be allocated for each call.
-var workspaces = sync.Pool{New: func() any { return new(workspace) }}
+// workspaces are those that nobody uses: what is handed to kernels of a table is on the heap, and would be allocated for each call. A sync.Pool may forget what it is given.
+var workspaces = make(chan *workspace, 64)
+
+func takeWorkspace() *workspace {
+	select {
+	case w := <-workspaces:
+		return w
+	default:
+		return new(workspace)
+	}
+}
+
+func (w *workspace) giveBack() {
+	select {
+	case workspaces <- w:
+	default:
+	}
+}
 
 // quantize is Scheme.Quantize in blocks. What is odd about a block, plain Go looks at.
 func (k *kernels) quantize(s Scheme, dst Packed, src []byte, t Float, cols int) error {
-	w := workspaces.Get().(*workspace)
-	defer workspaces.Put(w)
+	w := takeWorkspace()
+	defer w.giveBack()
 	for at, end := 0, len(src)/t.Size(); at < end; at += blockWeights {
 		n := min(blockWeights, end-at)
 		part := s.part(dst, t, at, n)
@@ -158,8 +172,8 @@ func (w *workspace) pack(kernel func(dst, codes *byte, blocks int), dst, codes [
 
 // dequantize is Scheme.dequantizePlain in blocks, or in groups where a block has what is not finite.
 func (k *kernels) dequantize(s Scheme, dst []byte, p Packed, t Float) {
-	w := workspaces.Get().(*workspace)
-	defer workspaces.Put(w)
+	w := takeWorkspace()
+	defer w.giveBack()
 	for at, end := 0, len(dst)/t.Size(); at < end; at += blockWeights {
 		n := min(blockWeights, end-at)
 		part, out := s.part(p, t, at, n), dst[at*t.Size():][:n*t.Size()]
@@ -173,8 +187,8 @@ func (k *kernels) dequantize(s Scheme, dst []byte, p Packed, t Float) {
 
 // decodeRow is Scheme.decodeRowPlain in the same way.
 func (k *kernels) decodeRow(s Scheme, dst []float32, p Packed, t Float, row int) {
-	w := workspaces.Get().(*workspace)
-	defer workspaces.Put(w)
+	w := takeWorkspace()
+	defer w.giveBack()
 	for at := 0; at < len(dst); at += blockWeights {
 		out := dst[at:][:min(blockWeights, len(dst)-at)]
 		if part := s.part(p, t, row*len(dst)+at, len(out)); !w.decode(k, s, out, part, t, F32) {

@@ -7,8 +7,8 @@ import (
 
 // dequantizePlain is dequantizeReference: group by group it decodes to float32 with t's roundings in between, then rounds to t.
 func (s Scheme) dequantizePlain(dst []byte, p Packed, t Float) {
-	work := workspaces.Get().(*workspace)
-	defer workspaces.Put(work)
+	work := takeWorkspace()
+	defer work.giveBack()
 	w := work.values[:s.GroupSize]
 	bytes := s.GroupSize * t.Size()
 	for g := range len(dst) / bytes {
