@@ -101,7 +101,7 @@ func (w *workspace) affine(k *kernels, s Scheme, dst Packed, src []byte, t Float
 	if s.Bits == 8 {
 		codes = dst.Weight
 	}
-	k.affineCodes[t](&codes[0], &src[0], &w.scales[0], &w.biases[0], &w.inverses[0], groups, s.GroupSize/32)
+	k.affineCodes[t](&codes[0], &src[0], &w.scales[0], &w.biases[0], &w.inverses[0], groups, s.GroupSize/32, &dst.Weight[0], 4*s.Bits)
 	if s.Bits < 8 {
 		w.pack(k.pack[s.Bits], dst.Weight, codes, s.Bits)
 	}

@@ -105,7 +105,7 @@ func e4m3ScalesAVX2(stored *byte, rounded *float32, inverses *float32, scales *f
 // affineCodesF32AVX2 makes codes of F32 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesF32AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesF32AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesF32AVX2 finds the intervals of F32 weights, groups of 32: see kernels.mx4Codes.
 //
@@ -125,7 +125,7 @@ func nv4CodesF32AVX2(intervals *byte, src *byte, scales *float32, inverses *floa
 // affineCodesF16AVX2 makes codes of F16 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesF16AVX2 finds the intervals of F16 weights, groups of 32: see kernels.mx4Codes.
 //
@@ -145,7 +145,7 @@ func nv4CodesF16AVX2(intervals *byte, src *byte, scales *float32, inverses *floa
 // affineCodesBF16AVX2 makes codes of BF16 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesBF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesBF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesBF16AVX2 finds the intervals of BF16 weights, groups of 32: see kernels.mx4Codes.
 //

@@ -1795,10 +1795,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesF32AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesF32AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesF32AVX2 makes codes of F32 weights: see kernels.affineCodes.
-TEXT ·affineCodesF32AVX2(SB), NOSPLIT, $0-56
+TEXT ·affineCodesF32AVX2(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -1806,6 +1806,12 @@ TEXT ·affineCodesF32AVX2(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
@@ -1850,6 +1856,8 @@ again2:
 	VMOVDQU Y0, 0(DI)
 	PREFETCHT0 16384(SI)
 	PREFETCHT0 16448(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $128, SI
 	DECQ AX
@@ -2107,10 +2115,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesF16AVX2 makes codes of F16 weights: see kernels.affineCodes.
-TEXT ·affineCodesF16AVX2(SB), NOSPLIT, $0-56
+TEXT ·affineCodesF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -2118,6 +2126,12 @@ TEXT ·affineCodesF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
@@ -2161,6 +2175,8 @@ again2:
 	VPERMD Y0, Y11, Y0
 	VMOVDQU Y0, 0(DI)
 	PREFETCHT0 8192(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $64, SI
 	DECQ AX
@@ -2429,10 +2445,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesBF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesBF16AVX2(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesBF16AVX2 makes codes of BF16 weights: see kernels.affineCodes.
-TEXT ·affineCodesBF16AVX2(SB), NOSPLIT, $0-56
+TEXT ·affineCodesBF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -2440,6 +2456,12 @@ TEXT ·affineCodesBF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 	VMOVDQU byteOrder<>(SB), Y11
 
 again1:
@@ -2487,6 +2509,8 @@ again2:
 	VPERMD Y0, Y11, Y0
 	VMOVDQU Y0, 0(DI)
 	PREFETCHT0 8192(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $64, SI
 	DECQ AX

@@ -30,7 +30,7 @@ func e4m3ScalesAVX512(stored *byte, rounded *float32, inverses *float32, scales 
 // affineCodesF32AVX512 makes codes of F32 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesF32AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesF32AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesF32AVX512 finds the intervals of F32 weights, groups of 32: see kernels.mx4Codes.
 //
@@ -50,7 +50,7 @@ func nv4CodesF32AVX512(intervals *byte, src *byte, scales *float32, inverses *fl
 // affineCodesF16AVX512 makes codes of F16 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesF16AVX512 finds the intervals of F16 weights, groups of 32: see kernels.mx4Codes.
 //
@@ -70,7 +70,7 @@ func nv4CodesF16AVX512(intervals *byte, src *byte, scales *float32, inverses *fl
 // affineCodesBF16AVX512 makes codes of BF16 weights: see kernels.affineCodes.
 //
 //go:noescape
-func affineCodesBF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+func affineCodesBF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 
 // mx4CodesBF16AVX512 finds the intervals of BF16 weights, groups of 32: see kernels.mx4Codes.
 //

@@ -625,10 +625,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesF32AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesF32AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesF32AVX512 makes codes of F32 weights: see kernels.affineCodes.
-TEXT ·affineCodesF32AVX512(SB), NOSPLIT, $0-56
+TEXT ·affineCodesF32AVX512(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -636,6 +636,12 @@ TEXT ·affineCodesF32AVX512(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 
 again1:
 
@@ -664,6 +670,8 @@ again2:
 	VPMOVUSDB Z1, 16(DI)
 	PREFETCHT0 16384(SI)
 	PREFETCHT0 16448(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $128, SI
 	DECQ AX
@@ -835,10 +843,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesF16AVX512 makes codes of F16 weights: see kernels.affineCodes.
-TEXT ·affineCodesF16AVX512(SB), NOSPLIT, $0-56
+TEXT ·affineCodesF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -846,6 +854,12 @@ TEXT ·affineCodesF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 
 again1:
 
@@ -873,6 +887,8 @@ again2:
 	VPMOVUSDB Z0, 0(DI)
 	VPMOVUSDB Z1, 16(DI)
 	PREFETCHT0 8192(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $64, SI
 	DECQ AX
@@ -1050,10 +1066,10 @@ again1:
 	VZEROUPPER
 	RET
 
-// func affineCodesBF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int)
+// func affineCodesBF16AVX512(codes *byte, src *byte, scales *float32, biases *float32, inverses *float32, groups int, batches int, packed *byte, bytes int)
 //
 // affineCodesBF16AVX512 makes codes of BF16 weights: see kernels.affineCodes.
-TEXT ·affineCodesBF16AVX512(SB), NOSPLIT, $0-56
+TEXT ·affineCodesBF16AVX512(SB), NOSPLIT, $0-72
 	MOVQ codes+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ scales+16(FP), R8
@@ -1061,6 +1077,12 @@ TEXT ·affineCodesBF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ inverses+32(FP), R10
 	MOVQ groups+40(FP), CX
 	MOVQ batches+48(FP), R11
+	MOVQ packed+56(FP), R12
+	MOVQ bytes+64(FP), R13
+
+	// R12: where the next block is packed to
+	IMUL3Q $128, R13, AX
+	ADDQ AX, R12
 
 again1:
 
@@ -1090,6 +1112,8 @@ again2:
 	VPMOVUSDB Z0, 0(DI)
 	VPMOVUSDB Z1, 16(DI)
 	PREFETCHT0 8192(SI)
+	PREFETCHT0 (R12)
+	ADDQ R13, R12
 	ADDQ $32, DI
 	ADDQ $64, SI
 	DECQ AX

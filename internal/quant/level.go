@@ -13,8 +13,9 @@ type kernels struct {
 	// grid is affineGrid for ranges, with the reciprocals of the scales; steps is the largest code. odd is not 0 when a scale is too small or too large for affineCodes, or not a number.
 	grid         func(scales, biases, inverses, lowest, highest *float32, vectors int, steps float32) (odd uint64)
 	twoValueGrid func(scales, biases, inverses, lowest, highest *float32, vectors int, steps float32) (odd uint64) // codes of one bit
-	// affineCodes is affineCode, up to 255, a byte each; batches is the number of times that a group has 32 weights. By Float.
-	affineCodes [3]func(codes, src *byte, scales, biases, inverses *float32, groups, batches int)
+	// affineCodes is affineCode, up to 255, a byte each; batches is the number of times that a group has 32 weights, which will be so many
+	// bytes in packed: a hint, nothing is written there. By Float.
+	affineCodes [3]func(codes, src *byte, scales, biases, inverses *float32, groups, batches int, packed *byte, bytes int)
 
 	// largest divides the largest magnitude of each range by the largest code.
 	largest func(dst, lowest, highest *float32, vectors int, code float32)

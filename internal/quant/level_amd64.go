@@ -23,7 +23,7 @@ var avx2 = kernels{
 	},
 	grid:         affineGridAVX2,
 	twoValueGrid: twoValueGridAVX2,
-	affineCodes:  [3]func(*byte, *byte, *float32, *float32, *float32, int, int){affineCodesF32AVX2, affineCodesF16AVX2, affineCodesBF16AVX2},
+	affineCodes:  [3]func(*byte, *byte, *float32, *float32, *float32, int, int, *byte, int){affineCodesF32AVX2, affineCodesF16AVX2, affineCodesBF16AVX2},
 
 	largest:     largestAVX2,
 	powerScales: powerScalesAVX2,
@@ -61,7 +61,7 @@ var avx512 = kernels{
 	},
 	grid:         affineGridAVX512,
 	twoValueGrid: twoValueGridAVX512,
-	affineCodes:  [3]func(*byte, *byte, *float32, *float32, *float32, int, int){affineCodesF32AVX512, affineCodesF16AVX512, affineCodesBF16AVX512},
+	affineCodes:  [3]func(*byte, *byte, *float32, *float32, *float32, int, int, *byte, int){affineCodesF32AVX512, affineCodesF16AVX512, affineCodesBF16AVX512},
 
 	largest:     largestAVX512,
 	powerScales: powerScalesAVX512,

@@ -91,7 +91,7 @@ func TestQuotients(t *testing.T) {
 					x := math.Float32bits(float32((tie + float32(i/(2*around+1))) * scale))
 					F32.put(src[:], i, math.Float32frombits(x+uint32(i%(2*around+1))-around))
 				}
-				k.affineCodes[F32](&codes[0], &src[0], &scale, &bias, &inverse, 1, 1)
+				k.affineCodes[F32](&codes[0], &src[0], &scale, &bias, &inverse, 1, 1, &codes[0], 32)
 				for i, got := range codes {
 					if x := F32.at(src[:], i); uint32(got) != affineCode(x, scale, bias, 8) {
 						t.Fatalf("%s: %v / %v is code %d, want %d", l, x, scale, got, affineCode(x, scale, bias, 8))
