@@ -34,7 +34,7 @@ func (w *workspace) giveBack() {
 }
 
 // quantize is Scheme.Quantize in blocks. What is odd about a block, plain Go looks at. On one core of a server of 2024 (Emerald Rapids) 4 bits in groups of 64 take 11.0 GB/s of bfloat16 from
-// the cache with AVX-512, 9.7 with AVX2, and 0.86 in plain Go.
+// the cache with AVX-512, 9.7 with AVX2, and 0.86 in plain Go; from memory 9.7, and two cores 17.4, in a run in which MLX's CPU backend made 0.41 (bench quantize).
 func (k *kernels) quantize(s Scheme, dst Packed, src []byte, t Float, cols int) error {
 	w := takeWorkspace()
 	defer w.giveBack()
