@@ -102,18 +102,30 @@ func params(list string) (out []param) {
 }
 
 // fn begins a function. doc is a sentence for both files, after its name.
-func (f *file) fn(name, doc, list string) *fn {
+func (f *file) fn(name, doc, list string) *fn { return f.fnWith(name, doc, list, "") }
+
+// fnWith is fn with results, listed like parameters.
+func (f *file) fnWith(name, doc, list, results string) *fn {
 	a := &fn{file: f, name: name, offset: map[string]int{}}
-	size := 0
-	for _, p := range params(list) {
+	size := a.place(params(list), 0)
+	signature := fmt.Sprintf("%s(%s)", name, list)
+	if results != "" {
+		size = a.place(params(results), size)
+		signature += " (" + results + ")"
+	}
+	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s\n", name, doc, signature)
+	fmt.Fprintf(&f.text, "\n// func %s\n//\n// %s %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", signature, name, doc, name, size)
+	return a
+}
+
+// place gives parameters their places from size on, and returns where what follows them begins.
+func (a *fn) place(list []param, size int) int {
+	for _, p := range list {
 		size = (size + p.size() - 1) / p.size() * p.size()
 		a.offset[p.name] = size
 		size += p.size()
 	}
-	size = (size + 7) / 8 * 8
-	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, list)
-	fmt.Fprintf(&f.text, "\n// func %s(%s)\n//\n// %s %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, list, name, doc, name, size)
-	return a
+	return (size + 7) / 8 * 8
 }
 
 // op emits one instruction.
