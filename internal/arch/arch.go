@@ -57,10 +57,7 @@ type Weights interface {
 }
 
 // Place says where a token stands: in which text, and at which position of it.
-type Place struct {
-	KV       *tensor.KV // has room for Position
-	Position int
-}
+type Place = tensor.Place
 
 // Network computes. It is not safe for concurrent use, and allocates nothing after matrices have been used once, but for larger scores when a text grows by a page.
 //

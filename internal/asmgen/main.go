@@ -16,7 +16,7 @@ import (
 func files() []*file {
 	all := []*file{panelAVX512(), floatAVX512()}
 	for _, l := range widths {
-		all = append(all, ops(l))
+		all = append(all, ops(l), attend(l))
 	}
 	return all
 }

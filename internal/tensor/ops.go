@@ -137,27 +137,3 @@ func (r *Rope) Turn(x, cos, sin []float32) {
 		high[i] = float32(a*sin[i]) + float32(b*cos[i])
 	}
 }
-// Dot is the sum of products of two vectors of one length: pairs in four sums, as in Mul, and what is left over at the end in the first.
-func Dot(a, b []float32) float32 {
-	b = b[:len(a)]
-	whole := len(a) &^ 7
-	total := dot(a[:whole], b[:whole])
-	var rest float32
-	for i := whole; i < len(a); i++ {
-		rest += float32(a[i] * b[i])
-	}
-	return total + rest
-}
-
-// dot is the sum of products of two vectors of one length, a multiple of 8: pairs in four sums.
-func dot(q, x []float32) float32 {
-	var a0, a1, a2, a3 float32
-	for len(q) >= 8 && len(x) >= 8 {
-		a0 += float32(q[0]*x[0]) + float32(q[1]*x[1])
-		a1 += float32(q[2]*x[2]) + float32(q[3]*x[3])
-		a2 += float32(q[4]*x[4]) + float32(q[5]*x[5])
-		a3 += float32(q[6]*x[6]) + float32(q[7]*x[7])
-		q, x = q[8:], x[8:]
-	}
-	return (a0 + a1) + (a2 + a3)
-}

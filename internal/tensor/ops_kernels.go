@@ -12,4 +12,7 @@ type opsKernels struct {
 	exps       func(x *float32, steps int)
 	softmax    func(scores *float32, stride, blocks int, scale float32) (most, total float32)
 	narrow     func(dst *uint16, x *float32, steps int)
+
+	attendF32 [len(attendTiles)]func(dst *float32, stride int, rows *float32, rowStride int, x *float32, steps, add int)
+	attendF16 [len(attendTiles)]func(dst *float32, stride int, rows *uint16, rowStride int, x *float32, steps, add int)
 }
