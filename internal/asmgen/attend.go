@@ -10,16 +10,25 @@ var attendTiles = []int{1, 2, 3, 4, 6, 8, 12}
 // attendKernel keeps the sums of so many vectors with so many registers of rows at a time, and passes over the columns until all rows had their turn.
 type attendKernel struct {
 	lanes
-	half bool // float16
+	kvType
 	tile int
 	wide int // registers
 }
 
+// kvType is how rows are kept.
+type kvType struct {
+	name    string
+	pointer string
+	size    int // of a number
+}
+
+var kvTypes = []kvType{{"F32", "*float32", 4}, {"F16", "*uint16", 2}, {"I8", "*int8", 1}}
+
 func attend(l lanes) *file {
 	f := l.file("attend")
-	for _, half := range []bool{false, true} {
+	for _, t := range kvTypes {
 		for _, tile := range attendTiles {
-			f.attend(attendKernel{l, half, tile, widest(l, tile)})
+			f.attend(attendKernel{l, t, tile, widest(l, tile)})
 		}
 	}
 	return f
@@ -37,20 +46,8 @@ func widest(l lanes, tile int) int {
 	return wide
 }
 
-func (k attendKernel) typ() string {
-	if k.half {
-		return "F16"
-	}
-	return "F32"
-}
-
-// size is the bytes of a register of rows in memory.
-func (k attendKernel) size() int {
-	if k.half {
-		return k.bytes / 2
-	}
-	return k.bytes
-}
+// rowBytes are those of a register of rows in memory.
+func (k attendKernel) rowBytes() int { return k.bytes / 4 * k.size }
 
 func (k attendKernel) sum(p, t int) string { return k.r(t*k.wide + p) }
 
@@ -58,9 +55,8 @@ func (k attendKernel) sum(p, t int) string { return k.r(t*k.wide + p) }
 func (k attendKernel) temp(i int) string { return k.r(k.tile*k.wide + i) }
 
 func (f *file) attend(k attendKernel) {
-	typ := map[bool]string{false: "*float32", true: "*uint16"}[k.half]
-	a := f.fn(fmt.Sprintf("attend%sBy%d%s", k.typ(), k.tile, k.level), fmt.Sprintf("multiplies 64 rows of %s with %s: see mulRows.", k.typ(), vectorsText(k.tile)),
-		"dst *float32, stride int, rows "+typ+", rowStride int, x *float32, steps int, add int")
+	a := f.fn(fmt.Sprintf("attend%sBy%d%s", k.name, k.tile, k.level), fmt.Sprintf("multiplies 64 rows of %s with %s: see mulRows.", k.name, vectorsText(k.tile)),
+		"dst *float32, stride int, rows "+k.pointer+", rowStride int, x *float32, steps int, add int")
 	a.arg("dst", "DI")
 	a.arg("stride", "DX")
 	a.arg("rows", "SI")
@@ -84,7 +80,7 @@ func (f *file) attend(k attendKernel) {
 			a.op("ADDQ $16, R8")
 		})
 		a.storeSums(k)
-		a.op("ADDQ $%d, SI", k.wide*k.size())
+		a.op("ADDQ $%d, SI", k.wide*k.rowBytes())
 		a.op("ADDQ $%d, DI", k.wide*k.bytes)
 	})
 	a.ret()
@@ -117,11 +113,15 @@ func (a *fn) column(k attendKernel, i int) {
 
 // loadRows loads a register of rows of column i of four.
 func (a *fn) loadRows(k attendKernel, i, p int, to string) {
-	from := fmt.Sprintf("%d(R10)%s", p*k.size(), [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
-	if k.half {
-		a.op("VCVTPH2PS %s, %s", from, to)
-	} else {
+	from := fmt.Sprintf("%d(R10)%s", p*k.rowBytes(), [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
+	switch k.name {
+	case "F32":
 		a.op("VMOVUPS %s, %s", from, to)
+	case "F16":
+		a.op("VCVTPH2PS %s, %s", from, to)
+	case "I8":
+		a.op("VPMOVSXBD %s, %s", from, to)
+		a.op("VCVTDQ2PS %s, %s", to, to)
 	}
 }
 

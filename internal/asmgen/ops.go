@@ -53,6 +53,7 @@ func ops(l lanes) *file {
 	f.exps(l)
 	f.softmax(l)
 	f.narrow(l)
+	f.mulVectors(l)
 	return f
 }
 
@@ -326,6 +327,26 @@ func (f *file) narrow(l lanes) {
 		}
 		a.op("ADDQ $64, SI")
 		a.op("ADDQ $32, DI")
+	})
+	a.ret()
+}
+
+// mulVectors has the factors in as many registers as hold 64.
+func (f *file) mulVectors(l lanes) {
+	a := f.fn("mulVectors"+l.level, "multiplies vectors of 64 in dst with one of them: see mulVectors.", "dst *float32, x *float32, vectors int")
+	a.arg("dst", "DI")
+	a.arg("x", "SI")
+	a.arg("vectors", "CX")
+	n := 4 * l.per16()
+	for i := range n {
+		a.op("VMOVUPS %d(SI), %s", i*l.bytes, l.r(8+i))
+	}
+	a.countdown("CX", func() {
+		for i := range n {
+			a.op("VMULPS %d(DI), %s, %s", i*l.bytes, l.r(8+i), l.r(i))
+			a.op("VMOVUPS %s, %d(DI)", l.r(i), i*l.bytes)
+		}
+		a.op("ADDQ $256, DI")
 	})
 	a.ret()
 }

@@ -222,10 +222,18 @@ func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c
 	lo, hi = max(lo-base, 0), min(hi-base, chunk)
 	from, to := lo/Block, (hi+Block-1)/Block // blocks
 	a.score(s, kv.keys(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to)
+	var keyScales, valueScales []float32
+	if a.shape.Type == KVInt8 {
+		keyScales, valueScales = kv.scales(base/PagePositions, layer, j.head)
+		s.scale(keyScales[base%PagePositions:], tile, from, to)
+	}
 	out.vectors = n
 	for r := range n {
 		lo, hi := a.sees(j.token + r/j.heads)
 		a.weigh(s, out, r, tile, from, to, lo-base, hi-base)
+	}
+	if a.shape.Type == KVInt8 {
+		s.scale(valueScales[base%PagePositions:], tile, from, to)
 	}
 	a.mix(s, out, kv.values(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to, hi)
 }
@@ -239,6 +247,13 @@ func (a *Attention) score(s *attendScratch, keys numbers, base, tile, from, to i
 			n := min(Block, columns-at)
 			mulRows(s.scores[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, s.query[at*tile:], tile, n/4, at > 0)
 		}
+	}
+}
+
+// scale multiplies the scores, or the weights, of all vectors with the scale of each position.
+func (s *attendScratch) scale(scales []float32, tile, from, to int) {
+	for b := from; b < to; b++ {
+		mulVectors(s.scores[b*Block*tile:], scales[b*Block:], tile)
 	}
 }
 
@@ -373,6 +388,18 @@ func larger(a, b float32) float32 {
 	return b
 }
 
+// mulVectors multiplies vectors of 64, one after the other in dst, with one of them, number by number.
+func mulVectors(dst, x []float32, vectors int) {
+	dst, x = dst[:vectors*Block], x[:Block]
+	if active.mulVectors != nil {
+		active.mulVectors(&dst[0], &x[0], vectors)
+		return
+	}
+	for i := range dst {
+		dst[i] = float32(dst[i] * x[i%Block])
+	}
+}
+
 // mulRows multiplies 64 rows, which stand side by side in each of 4*steps columns, rowStride numbers apart, with vectors of 64 columns, one after the other in x; at most one block of columns. The product of row r and
 // vector t, a chain of fused multiply-adds from the first column on, beginning with 0, is added to dst[t*stride+r], or to 0.
 func mulRows(dst []float32, stride int, rows numbers, rowStride int, x []float32, tile, steps int, add bool) {
@@ -383,11 +410,14 @@ func mulRows(dst []float32, stride int, rows numbers, rowStride int, x []float32
 	if add {
 		flag = 1
 	}
-	switch k32, k16 := active.attendF32[i], active.attendF16[i]; {
+	switch k32, k16, k8 := active.attendF32[i], active.attendF16[i], active.attendI8[i]; {
 	case rows.f32 != nil && k32 != nil:
 		_ = rows.f32[last]
 		k32(&dst[0], 4*stride, &rows.f32[0], 4*rowStride, &x[0], steps, flag)
-	case rows.f32 == nil && k16 != nil:
+	case rows.i8 != nil && k8 != nil:
+		_ = rows.i8[last]
+		k8(&dst[0], 4*stride, &rows.i8[0], rowStride, &x[0], steps, flag)
+	case rows.f16 != nil && k16 != nil:
 		_ = rows.f16[last]
 		k16(&dst[0], 4*stride, &rows.f16[0], 2*rowStride, &x[0], steps, flag)
 	default:

@@ -11,7 +11,7 @@ import (
 func BenchmarkAttention(b *testing.B) {
 	const layers, heads, kvHeads, dim = 30, 9, 3, 64
 	workers := min(2, runtime.GOMAXPROCS(0))
-	for name, typ := range map[string]KVType{"f32": KVFloat32, "f16": KVFloat16} {
+	for name, typ := range map[string]KVType{"f32": KVFloat32, "f16": KVFloat16, "i8": KVInt8} {
 		for _, c := range []struct{ tokens, positions int }{{1, 65}, {1, 257}, {1, 1025}, {1, 4097}, {1, 8193}, {64, 512}, {512, 512}} {
 			b.Run(fmt.Sprintf("%s/tokens=%d/positions=%d", name, c.tokens, c.positions), func(b *testing.B) {
 				kv := NewKV(KVShape{layers, kvHeads, dim, typ})
@@ -58,7 +58,9 @@ func BenchmarkMulRows(b *testing.B) {
 	wide := numbers{f32: randomFloats(rng, Block*Block)}
 	half := numbers{f16: make([]uint16, Block*Block)}
 	narrow(half.f16, wide.f32)
-	for name, rows := range map[string]numbers{"f32": wide, "f16": half} {
+	whole := numbers{i8: make([]int8, Block*Block)}
+	round8(whole.i8, wide.f32)
+	for name, rows := range map[string]numbers{"f32": wide, "f16": half, "i8": whole} {
 		for _, tile := range attendTiles {
 			b.Run(fmt.Sprintf("%s/%d", name, tile), func(b *testing.B) {
 				for b.Loop() {

@@ -107,9 +107,10 @@ var attentionShapes = []struct{ heads, kvHeads, dim, window int }{
 func TestAttentionIsAccurate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, s := range attentionShapes {
-		for typ, tolerance := range map[KVType]float64{KVFloat32: 1e-6, KVFloat16: 3e-3} {
+		for typ, tolerance := range map[KVType]float64{KVFloat32: 1e-6, KVFloat16: 3e-3, KVInt8: 6e-2} {
 			a := newAttention(rng, KVShape{2, s.kvHeads, s.dim, typ}, s.heads, s.window, 2*PagePositions+9, randomFloats)
-			got, size := a.run(a.kv(), 0, a.positions(), 2), a.heads*s.dim
+			kv, size := a.kv(), a.heads*s.dim
+			got := a.run(kv, 0, a.positions(), 2)
 			for _, p := range []int{0, 1, 3, 63, 64, 65, chunk - 1, chunk, PagePositions, a.positions() - 1} {
 				for i, want := range a.exact(p) {
 					near(t, fmt.Sprintf("%v: position %d, number %d", a, p, i), got[p*size+i], want, tolerance)
@@ -139,7 +140,7 @@ func TestAttentionAtEachLevel(t *testing.T) {
 	atEachLevel(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 1))
 		for _, s := range attentionShapes {
-			for _, typ := range []KVType{KVFloat32, KVFloat16} {
+			for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
 				for _, positions := range []int{1, 63, 65, PagePositions + 3} {
 					shape := KVShape{2, s.kvHeads, s.dim, typ}
 					checkAttention(t, newAttention(rng, shape, s.heads, s.window, positions, randomFloats), 5)
@@ -188,7 +189,7 @@ func TestAttentionOfOddNumbers(t *testing.T) {
 		for name, numbers := range map[string]func(*rand.Rand, int) []float32{"same": same, "large": large, "huge": huge, "small": small, "rare": rare, "any": anyFloats} {
 			t.Run(name, func(t *testing.T) {
 				for range 4 {
-					for _, typ := range []KVType{KVFloat32, KVFloat16} {
+					for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
 						checkAttention(t, newAttention(rng, KVShape{2, 2, 20, typ}, 6, 0, PagePositions+5, numbers), 5)
 					}
 				}
@@ -204,7 +205,7 @@ func FuzzAttention(f *testing.F) {
 		if odd {
 			numbers = anyFloats
 		}
-		shape := KVShape{2, int(kvHeads)%3 + 1, int(dim)%130 + 1, KVType(seed % 2)}
+		shape := KVShape{2, int(kvHeads)%3 + 1, int(dim)%130 + 1, KVType(seed % 3)}
 		a := newAttention(rng, shape, shape.Heads*(int(group)%14+1), int(window)%600, int(positions)%600+1, numbers)
 		checkAttention(t, a, int(seed%20)+1)
 	})
@@ -221,7 +222,7 @@ func TestAttentionSeesNothingElse(t *testing.T) {
 			}
 			return x
 		}
-		for _, typ := range []KVType{KVFloat32, KVFloat16} {
+		for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
 			for _, last := range []int{1, 62, 63, 64, 250, 255, 256, 300} {
 				shape := KVShape{2, 1, 64, typ}
 				clean := newAttention(rng, shape, 3, 0, last+1, randomFloats)
@@ -242,14 +243,15 @@ func TestAttentionSeesNothingElse(t *testing.T) {
 
 				other := newAttention(rng, shape, 3, 0, last+6, randomFloats)
 				other.put(kv, 0, last+1)
-				equalBits(t, "written again", other.run(kv, last, last+1, 1), other.run(other.kv(), last, last+1, 1))
+				fresh := other.kv()
+				equalBits(t, "written again", other.run(kv, last, last+1, 1), other.run(fresh, last, last+1, 1))
 			}
 		}
 	})
 }
 
 func TestKVGrowsByPages(t *testing.T) {
-	for _, typ := range []KVType{KVFloat32, KVFloat16} {
+	for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
 		shape := KVShape{2, 3, 10, typ}
 		kv := NewKV(shape)
 		for _, positions := range []int{1, PagePositions, PagePositions + 1, 2*PagePositions + 9, 5} {

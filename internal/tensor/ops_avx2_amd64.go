@@ -51,3 +51,8 @@ func softmaxAVX2(scores *float32, stride int, blocks int, scale float32) (most f
 //
 //go:noescape
 func narrowAVX2(dst *uint16, x *float32, steps int)
+
+// mulVectorsAVX2 multiplies vectors of 64 in dst with one of them: see mulVectors.
+//
+//go:noescape
+func mulVectorsAVX2(dst *float32, x *float32, vectors int)

@@ -799,3 +799,42 @@ again1:
 	JNZ again1
 	VZEROUPPER
 	RET
+
+// func mulVectorsAVX2(dst *float32, x *float32, vectors int)
+//
+// mulVectorsAVX2 multiplies vectors of 64 in dst with one of them: see mulVectors.
+TEXT ·mulVectorsAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ vectors+16(FP), CX
+	VMOVUPS 0(SI), Y8
+	VMOVUPS 32(SI), Y9
+	VMOVUPS 64(SI), Y10
+	VMOVUPS 96(SI), Y11
+	VMOVUPS 128(SI), Y12
+	VMOVUPS 160(SI), Y13
+	VMOVUPS 192(SI), Y14
+	VMOVUPS 224(SI), Y15
+
+again1:
+	VMULPS 0(DI), Y8, Y0
+	VMOVUPS Y0, 0(DI)
+	VMULPS 32(DI), Y9, Y1
+	VMOVUPS Y1, 32(DI)
+	VMULPS 64(DI), Y10, Y2
+	VMOVUPS Y2, 64(DI)
+	VMULPS 96(DI), Y11, Y3
+	VMOVUPS Y3, 96(DI)
+	VMULPS 128(DI), Y12, Y4
+	VMOVUPS Y4, 128(DI)
+	VMULPS 160(DI), Y13, Y5
+	VMOVUPS Y5, 160(DI)
+	VMULPS 192(DI), Y14, Y6
+	VMOVUPS Y6, 192(DI)
+	VMULPS 224(DI), Y15, Y7
+	VMOVUPS Y7, 224(DI)
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET

@@ -51,3 +51,8 @@ func softmaxAVX512(scores *float32, stride int, blocks int, scale float32) (most
 //
 //go:noescape
 func narrowAVX512(dst *uint16, x *float32, steps int)
+
+// mulVectorsAVX512 multiplies vectors of 64 in dst with one of them: see mulVectors.
+//
+//go:noescape
+func mulVectorsAVX512(dst *float32, x *float32, vectors int)

@@ -527,3 +527,30 @@ again1:
 	JNZ again1
 	VZEROUPPER
 	RET
+
+// func mulVectorsAVX512(dst *float32, x *float32, vectors int)
+//
+// mulVectorsAVX512 multiplies vectors of 64 in dst with one of them: see mulVectors.
+TEXT ·mulVectorsAVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ vectors+16(FP), CX
+	VMOVUPS 0(SI), Z8
+	VMOVUPS 64(SI), Z9
+	VMOVUPS 128(SI), Z10
+	VMOVUPS 192(SI), Z11
+
+again1:
+	VMULPS 0(DI), Z8, Z0
+	VMOVUPS Z0, 0(DI)
+	VMULPS 64(DI), Z9, Z1
+	VMOVUPS Z1, 64(DI)
+	VMULPS 128(DI), Z10, Z2
+	VMOVUPS Z2, 128(DI)
+	VMULPS 192(DI), Z11, Z3
+	VMOVUPS Z3, 192(DI)
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET

@@ -12,7 +12,9 @@ type opsKernels struct {
 	exps       func(x *float32, steps int)
 	softmax    func(scores *float32, stride, blocks int, scale float32) (most, total float32)
 	narrow     func(dst *uint16, x *float32, steps int)
+	mulVectors func(dst, x *float32, vectors int)
 
 	attendF32 [len(attendTiles)]func(dst *float32, stride int, rows *float32, rowStride int, x *float32, steps, add int)
 	attendF16 [len(attendTiles)]func(dst *float32, stride int, rows *uint16, rowStride int, x *float32, steps, add int)
+	attendI8  [len(attendTiles)]func(dst *float32, stride int, rows *int8, rowStride int, x *float32, steps, add int)
 }

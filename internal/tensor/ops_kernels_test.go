@@ -44,7 +44,12 @@ func checkOps(t *testing.T, n int, rng *rand.Rand, make func(*rand.Rand, int) []
 		"Turn":        func(dst []float32) { (&Rope{Inverse: make64(n)}).Turn(dst, a, b) },
 		"Traditional": func(dst []float32) { (&Rope{Inverse: make64(n), Traditional: true}).Turn(dst, a, b) },
 		"blend":       func(dst []float32) { blend(dst, a, d[0], d[n-1]) },
-		"scaleTo":     func(dst []float32) { scaleTo(dst, a, d[0]) },
+		"mulVectors": func(dst []float32) {
+			if n >= Block {
+				mulVectors(dst, a, 2*n/Block)
+			}
+		},
+		"scaleTo": func(dst []float32) { scaleTo(dst, a, d[0]) },
 	} {
 		got, want := append([]float32{}, c...), append([]float32{}, c...)
 		work(got)

@@ -30,6 +30,7 @@ type network struct {
 	activated     *tensor.Input // of intermediate
 	cos, sin      []float32     // [block, head dim / 2]
 	scratch       []*tensor.Scratch
+	arithmetic    tensor.Arithmetic
 	attention     *tensor.Attention
 	seen          func(token int) []float32 // a row of attended
 	bytes         int64
@@ -118,6 +119,7 @@ func (n *network) allocate(block int, a tensor.Arithmetic) {
 	}
 	n.normed, n.attended, n.activated = tensor.NewInput(block, c.HiddenSize, a, ofHidden...), tensor.NewInput(block, q, a, ofHeads...), tensor.NewInput(block, c.Intermediate, a, ofInner...)
 	n.bytes += n.normed.Bytes() + n.attended.Bytes() + n.activated.Bytes()
+	n.arithmetic = a
 	n.attention = tensor.NewAttention(n.KVShape(), c.Heads, n.pool.Workers(), float32(1/math.Sqrt(float64(c.HeadDim))))
 	n.seen = n.attended.Row
 	for range n.pool.Workers() {
@@ -128,9 +130,12 @@ func (n *network) allocate(block int, a tensor.Arithmetic) {
 // Bytes of all buffers.
 func (n *network) Bytes() int64 { return n.bytes + n.attention.Bytes() }
 
+// kvTypes are how keys and values are kept, by what becomes of activations in products.
+var kvTypes = map[tensor.Arithmetic]tensor.KVType{tensor.Float32: tensor.KVFloat32, tensor.Fast: tensor.KVFloat16, tensor.Int8: tensor.KVInt8}
+
 // KVShape is what each position leaves behind.
 func (n *network) KVShape() tensor.KVShape {
-	return tensor.KVShape{Layers: n.c.Layer, Heads: n.c.KVHeads, HeadDim: n.c.HeadDim}
+	return tensor.KVShape{Layers: n.c.Layer, Heads: n.c.KVHeads, HeadDim: n.c.HeadDim, Type: kvTypes[n.arithmetic]}
 }
 
 // Forward runs tokens through all layers.
