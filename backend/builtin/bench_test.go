@@ -2,7 +2,9 @@ package builtin
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
@@ -68,5 +70,32 @@ func BenchmarkPrefill(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N*len(prompt))/b.Elapsed().Seconds(), "tok/s")
 		})
+	}
+}
+
+// BenchmarkLongContext makes tokens behind texts of some lengths, and prints the time of the fastest.
+func BenchmarkLongContext(b *testing.B) {
+	dir := quantized(b, oracle.SmolLM2(b), uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}))
+	for _, compute := range []backend.Compute{backend.Float32, backend.Fast, backend.Int8} {
+		m := mustLoadIn(b, New(), dir, compute)
+		for _, length := range []int{64, 4096, 8160} {
+			b.Run(fmt.Sprintf("%s/%d", compute, length), func(b *testing.B) {
+				prompt := make([]int32, length)
+				for i := range prompt {
+					prompt[i] = int32(100 + i)
+				}
+				fastest := time.Hour
+				for b.Loop() {
+					r, err := m.Generate(context.Background(), [][]int32{prompt}, backend.GenerateOptions{MaxTokens: 24, IgnoreEOS: true}, nil)
+					if err != nil {
+						b.Fatal(err)
+					}
+					for i, at := range r[0].At[1:] {
+						fastest = min(fastest, at-r[0].At[i])
+					}
+				}
+				b.ReportMetric(float64(fastest.Microseconds())/1000, "ms/token")
+			})
+		}
 	}
 }

@@ -57,12 +57,9 @@ type Weights interface {
 }
 
 // Place says where a token stands: in which text, and at which position of it.
-type Place struct {
-	KV       *tensor.KV // has room for Position
-	Position int
-}
+type Place = tensor.Place
 
-// Network computes. It is not safe for concurrent use, and allocates nothing after matrices have been used once, but for larger scores when a text grows by a page.
+// Network computes. It is not safe for concurrent use, and allocates nothing after matrices have been used once, but for what workers keep of a text that is longer than any before.
 //
 // What comes out for a token depends on the tokens before it in its text, and on nothing else: not on what is computed with it, not on the number of workers.
 type Network interface {

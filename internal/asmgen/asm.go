@@ -101,27 +101,28 @@ func params(list string) (out []param) {
 	return out
 }
 
-// fn begins a function. doc is a sentence for both files, after its name; a result is written as a parameter is.
+// fn begins a function. doc is a sentence for both files, after its name; results are listed as parameters are.
 func (f *file) fn(name, doc, list string, results ...string) *fn {
 	a := &fn{file: f, name: name, offset: map[string]int{}}
-	size := 0
-	place := func(list string) {
-		for _, p := range params(list) {
-			size = (size + p.size() - 1) / p.size() * p.size()
-			a.offset[p.name] = size
-			size += p.size()
-		}
-	}
-	place(list)
+	size := a.place(params(list), 0)
 	signature := fmt.Sprintf("%s(%s)", name, list)
 	for _, r := range results {
-		size = (size + 7) / 8 * 8
-		place(r)
+		size = a.place(params(r), size)
 		signature += " (" + r + ")"
 	}
 	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s\n", name, doc, signature)
 	fmt.Fprintf(&f.text, "\n// func %s\n//\n// %s %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", signature, name, doc, name, size)
 	return a
+}
+
+// place gives parameters their places from size on, and returns where what follows them begins.
+func (a *fn) place(list []param, size int) int {
+	for _, p := range list {
+		size = (size + p.size() - 1) / p.size() * p.size()
+		a.offset[p.name] = size
+		size += p.size()
+	}
+	return (size + 7) / 8 * 8
 }
 
 // op emits one instruction.

@@ -14,10 +14,11 @@ import (
 
 // files are all that there are.
 func files() []*file {
-	return []*file{
-		panelAVX512(), floatAVX512(),
-		quantAVX2(), quantAVX512(),
+	all := []*file{panelAVX512(), floatAVX512(), quantAVX2(), quantAVX512()}
+	for _, l := range widths {
+		all = append(all, ops(l), attend(l))
 	}
+	return all
 }
 
 func main() {

@@ -15,6 +15,7 @@ type kernels struct {
 
 	plainF32 [shapes]func(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
 	plainF16 [shapes]func(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
+	opsKernels
 }
 
 // scaleTypes is the number of types that scales have.

@@ -2,39 +2,100 @@ package tensor
 
 import "math"
 
+// Of all operations here the plain loop is the reference; kernels take as many whole 16 as there are, and have the same bits.
+
+// whole is the part of n that kernels take.
+func whole(n int) int { return n &^ 15 }
+
 // RMSNorm writes x / sqrt(mean(x*x) + eps) * weight; sum and root are float64.
 func RMSNorm(dst, x, weight []float32, eps float64) {
-	var a0, a1, a2, a3 float64
-	v := x
-	for ; len(v) >= 4; v = v[4:] {
-		a0 += float64(float64(v[0]) * float64(v[0]))
-		a1 += float64(float64(v[1]) * float64(v[1]))
-		a2 += float64(float64(v[2]) * float64(v[2]))
-		a3 += float64(float64(v[3]) * float64(v[3]))
-	}
-	for _, e := range v {
-		a0 += float64(float64(e) * float64(e))
-	}
-	root := 1 / math.Sqrt(((a0+a1)+(a2+a3))/float64(len(x))+eps)
+	root := 1 / math.Sqrt(sumSquares(x)/float64(len(x))+eps)
 	dst, weight = dst[:len(x)], weight[:len(x)]
+	if n := whole(len(x)); n > 0 && active.normalize != nil {
+		active.normalize(&dst[0], &x[0], &weight[0], root, n/16)
+		dst, x, weight = dst[n:], x[n:], weight[n:]
+	}
 	for i, e := range x {
 		dst[i] = float32(float32(float64(e)*root) * weight[i])
 	}
 }
 
+// sumSquares has a sum for each of 16 neighbours, which are added 8 apart, 4, 2 and 1 apart; then what is left over at the end, from the left.
+func sumSquares(x []float32) float64 {
+	var total float64
+	if n := whole(len(x)); n > 0 && active.sumSquares != nil {
+		total = active.sumSquares(&x[0], n/16)
+		x = x[n:]
+	} else if n > 0 {
+		total = sumSquares16(x[:n])
+		x = x[n:]
+	}
+	for _, v := range x {
+		total += float64(float64(v) * float64(v))
+	}
+	return total
+}
+
+func sumSquares16(x []float32) float64 {
+	var sums [16]float64
+	for ; len(x) > 0; x = x[16:] {
+		for l, v := range x[:16] {
+			sums[l] += float64(float64(v) * float64(v))
+		}
+	}
+	for apart := 8; apart > 0; apart /= 2 {
+		for l := range apart {
+			sums[l] += sums[l+apart]
+		}
+	}
+	return sums[0]
+}
+
 // SiLUMul writes gate / (1 + exp(-gate)) * up.
 func SiLUMul(dst, gate, up []float32) {
 	dst, up = dst[:len(gate)], up[:len(gate)]
+	if n := whole(len(gate)); n > 0 && active.siluMul != nil {
+		active.siluMul(&dst[0], &gate[0], &up[0], n/16)
+		dst, gate, up = dst[n:], gate[n:], up[n:]
+	}
 	for i, g := range gate {
-		dst[i] = float32(float32(float64(g)/(1+Exp(-float64(g)))) * up[i])
+		dst[i] = float32(float32(g/(1+exp32(-g))) * up[i])
 	}
 }
 
 // Add adds x to dst.
 func Add(dst, x []float32) {
 	dst = dst[:len(x)]
+	if n := whole(len(x)); n > 0 && active.add != nil {
+		active.add(&dst[0], &x[0], n/16)
+		dst, x = dst[n:], x[n:]
+	}
 	for i, v := range x {
 		dst[i] += v
+	}
+}
+
+// blend makes dst*keep + x*take.
+func blend(dst, x []float32, keep, take float32) {
+	dst = dst[:len(x)]
+	if n := whole(len(x)); n > 0 && active.blend != nil {
+		active.blend(&dst[0], &x[0], keep, take, n/16)
+		dst, x = dst[n:], x[n:]
+	}
+	for i, v := range x {
+		dst[i] = fma(dst[i], keep, float32(v*take))
+	}
+}
+
+// scaleTo writes x*scale to dst.
+func scaleTo(dst, x []float32, scale float32) {
+	dst = dst[:len(x)]
+	if n := whole(len(x)); n > 0 && active.scaleTo != nil {
+		active.scaleTo(&dst[0], &x[0], scale, n/16)
+		dst, x = dst[n:], x[n:]
+	}
+	for i, v := range x {
+		dst[i] = float32(v * scale)
 	}
 }
 
@@ -66,34 +127,13 @@ func (r *Rope) Turn(x, cos, sin []float32) {
 	}
 	low, high := x[:half], x[half:][:half]
 	cos, sin = cos[:half], sin[:half]
+	if n := whole(half); n > 0 && active.turn != nil {
+		active.turn(&low[0], &high[0], &cos[0], &sin[0], n/16)
+		low, high, cos, sin = low[n:], high[n:], cos[n:], sin[n:]
+	}
 	for i, a := range low {
 		b := high[i]
 		low[i] = float32(a*cos[i]) - float32(b*sin[i])
 		high[i] = float32(a*sin[i]) + float32(b*cos[i])
 	}
-}
-
-// Dot is the sum of products of two vectors of one length: pairs in four sums, as in Mul, and what is left over at the end in the first.
-func Dot(a, b []float32) float32 {
-	b = b[:len(a)]
-	whole := len(a) &^ 7
-	total := dot(a[:whole], b[:whole])
-	var rest float32
-	for i := whole; i < len(a); i++ {
-		rest += float32(a[i] * b[i])
-	}
-	return total + rest
-}
-
-// dot is the sum of products of two vectors of one length, a multiple of 8: pairs in four sums.
-func dot(q, x []float32) float32 {
-	var a0, a1, a2, a3 float32
-	for len(q) >= 8 && len(x) >= 8 {
-		a0 += float32(q[0]*x[0]) + float32(q[1]*x[1])
-		a1 += float32(q[2]*x[2]) + float32(q[3]*x[3])
-		a2 += float32(q[4]*x[4]) + float32(q[5]*x[5])
-		a3 += float32(q[6]*x[6]) + float32(q[7]*x[7])
-		q, x = q[8:], x[8:]
-	}
-	return (a0 + a1) + (a2 + a3)
 }

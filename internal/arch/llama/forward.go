@@ -30,7 +30,9 @@ type network struct {
 	activated     *tensor.Input // of intermediate
 	cos, sin      []float32     // [block, head dim / 2]
 	scratch       []*tensor.Scratch
-	scores        [][]float32 // by worker
+	arithmetic    tensor.Arithmetic
+	attention     *tensor.Attention
+	seen          func(token int) []float32 // a row of attended
 	bytes         int64
 
 	// what the current piece works on; pieces are made once, because making a closure allocates
@@ -43,7 +45,7 @@ type network struct {
 	sealing *tensor.Input // whose sums are made
 	see     func(layer int, x []float32)
 	pieces  struct {
-		norm, seal, qkv, turn, attend, o, gateUp, down, head func(worker int)
+		norm, seal, qkv, turn, attend, merge, o, gateUp, down, head func(worker int)
 	}
 }
 
@@ -72,7 +74,7 @@ func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int, a tensor.
 	}
 	n.allocate(block, a)
 	p := &n.pieces
-	p.norm, p.seal, p.qkv, p.turn, p.attend = n.normPiece, n.sealPiece, n.qkvPiece, n.turnPiece, n.attendPiece
+	p.norm, p.seal, p.qkv, p.turn, p.attend, p.merge = n.normPiece, n.sealPiece, n.qkvPiece, n.turnPiece, n.attendPiece, n.mergePiece
 	p.o, p.gateUp, p.down, p.head = n.oPiece, n.gateUpPiece, n.downPiece, n.headPiece
 	return n
 }
@@ -117,18 +119,23 @@ func (n *network) allocate(block int, a tensor.Arithmetic) {
 	}
 	n.normed, n.attended, n.activated = tensor.NewInput(block, c.HiddenSize, a, ofHidden...), tensor.NewInput(block, q, a, ofHeads...), tensor.NewInput(block, c.Intermediate, a, ofInner...)
 	n.bytes += n.normed.Bytes() + n.attended.Bytes() + n.activated.Bytes()
-	n.scores = make([][]float32, n.pool.Workers())
+	n.arithmetic = a
+	n.attention = tensor.NewAttention(n.KVShape(), c.Heads, n.pool.Workers(), float32(1/math.Sqrt(float64(c.HeadDim))))
+	n.seen = n.attended.Row
 	for range n.pool.Workers() {
 		n.scratch = append(n.scratch, tensor.NewScratch())
 	}
 }
 
 // Bytes of all buffers.
-func (n *network) Bytes() int64 { return n.bytes }
+func (n *network) Bytes() int64 { return n.bytes + n.attention.Bytes() }
+
+// kvTypes are how keys and values are kept, by what becomes of activations in products.
+var kvTypes = map[tensor.Arithmetic]tensor.KVType{tensor.Float32: tensor.KVFloat32, tensor.Fast: tensor.KVFloat16, tensor.Int8: tensor.KVInt8}
 
 // KVShape is what each position leaves behind.
 func (n *network) KVShape() tensor.KVShape {
-	return tensor.KVShape{Layers: n.c.Layer, Heads: n.c.KVHeads, HeadDim: n.c.HeadDim}
+	return tensor.KVShape{Layers: n.c.Layer, Heads: n.c.KVHeads, HeadDim: n.c.HeadDim, Type: kvTypes[n.arithmetic]}
 }
 
 // Forward runs tokens through all layers.
@@ -145,7 +152,7 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		n.normalize(n.layer.inputNorm)
 		n.pool.Run(n.pieces.qkv)
 		n.each(n.pieces.turn)
-		n.pool.Run(n.pieces.attend)
+		n.attend()
 		n.seal(n.attended)
 		n.pool.Run(n.pieces.o)
 		n.normalize(n.layer.mlpNorm)
@@ -158,6 +165,7 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		tensor.RMSNorm(hidden[t*n.c.HiddenSize:][:n.c.HiddenSize], n.row(t), n.norm, n.c.RMSNormEps)
 	}
 	n.places = nil
+	n.attention.Plan(nil, 0) // which lets go of the texts, too
 }
 
 // Observe makes Forward show what runs through the layers.
@@ -169,20 +177,12 @@ func (n *network) show(layer int) {
 	}
 }
 
-// begin looks up the embeddings and the angles, and makes room for scores.
+// begin looks up the embeddings and the angles.
 func (n *network) begin(tokens []int32) {
-	half, last := n.c.HeadDim/2, 0
+	half := n.c.HeadDim / 2
 	for t, id := range tokens {
 		n.embed.Row(n.row(t), int(id))
 		n.rope.Angles(n.cos[t*half:][:half], n.sin[t*half:][:half], n.places[t].Position)
-		last = max(last, n.places[t].Position)
-	}
-	room := (last/tensor.PagePositions + 1) * tensor.PagePositions
-	for w := range n.scores {
-		if len(n.scores[w]) < room {
-			n.bytes += 4 * int64(room-len(n.scores[w]))
-			n.scores[w] = make([]float32, room)
-		}
 	}
 }
 
@@ -286,25 +286,23 @@ func (n *network) turnPiece(worker int) {
 		for h := range n.c.KVHeads {
 			k := n.k[(t*n.c.KVHeads+h)*d:][:d]
 			n.rope.Turn(k, cos, sin)
-			copy(at.KV.Key(n.index, h, at.Position), k)
-			copy(at.KV.Value(n.index, h, at.Position), n.v[(t*n.c.KVHeads+h)*d:][:d])
+			at.KV.Put(n.index, h, at.Position, k, n.v[(t*n.c.KVHeads+h)*d:][:d])
 		}
 	}
 }
 
-// attendPiece takes every so-manieth head of every token, because later tokens see more.
-func (n *network) attendPiece(worker int) {
-	c, d := n.c, n.c.HeadDim
-	scale := float32(1 / math.Sqrt(float64(d)))
-	for i := worker; i < n.n*c.Heads; i += n.pool.Workers() {
-		t, h := i/c.Heads, i%c.Heads
-		at, lo := n.places[t], 0
-		if w := n.layer.window; w > 0 {
-			lo = max(0, at.Position+1-w)
-		}
-		at.KV.Attend(n.attended.Row(t)[h*d:][:d], n.q[i*d:][:d], n.index, h/(c.Heads/c.KVHeads), lo, at.Position+1, scale, n.scores[worker])
+// attend writes what heads see to attended.
+func (n *network) attend() {
+	n.attention.Plan(n.places, n.layer.window)
+	n.pool.Run(n.pieces.attend)
+	if n.attention.Split() {
+		n.pool.Run(n.pieces.merge)
 	}
 }
+
+func (n *network) attendPiece(worker int) { n.attention.Work(worker, n.index, n.q, n.seen) }
+
+func (n *network) mergePiece(worker int) { n.attention.Merge(worker, n.seen) }
 
 func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 

@@ -1,0 +1,448 @@
+package tensor
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// Place says where a token stands: in which text, and at which position of it.
+type Place struct {
+	KV       *KV // has room for Position
+	Position int
+}
+
+// chunk is the number of positions whose weights and values are summed up before they are put together with others: the work of one token is split there.
+const chunk = 128
+
+// chunkBlocks are the blocks of 64 positions in it.
+const chunkBlocks = chunk / Block
+
+// attendTiles are the numbers of vectors that the products of attention are written for.
+var attendTiles = [...]int{1, 2, 3, 4, 6, 8, 12}
+
+// maxTile is the largest.
+const maxTile = 12
+
+// tileFor is the place of the smallest tile that holds so many vectors.
+func tileFor(vectors int) int {
+	for i, t := range attendTiles {
+		if t >= vectors {
+			return i
+		}
+	}
+	panic("tensor: too many vectors for a tile")
+}
+
+// Attention computes what heads see: softmax(query·keys * scale) · values.
+//
+// Keys and values are read once for all query heads that share them, and for some tokens of a text that follow each other: those are the vectors of a tile. The order of sums belongs to a head alone, whatever it is
+// computed with: products are summed up over 64 columns or positions as in mulPlain; weights and values over chunks of positions, which are put together from the first to the last (see partial.fold). So the
+// chunks of a token can be split between workers, too.
+type Attention struct {
+	shape  KVShape
+	heads  int // of queries
+	group  int // of them share keys and values
+	part   int // of a group are the vectors of a tile, as many as fit
+	tokens int // of a tile, where there are as many
+	scale  float32
+
+	scratch []attendScratch // by worker
+
+	// what was planned
+	places   []Place
+	window   int
+	jobs     []attendJob
+	split    bool // into chunks, whose results wait in partials
+	merges   []attendJob
+	partials []partial
+	next     atomic.Int64
+}
+
+// attendJob is what a worker takes at a time: some tokens' vectors of one group, with some chunks.
+type attendJob struct {
+	token, tokens int
+	head          int // of keys and values
+	first, heads  int // of queries
+	lo, hi        int // chunks
+	partial       int // where the result of the first chunk waits
+}
+
+// attendScratch is one worker's.
+type attendScratch struct {
+	query  []float32 // [64 dims][vector][dim]
+	scores []float32 // [64 positions][vector][position]
+	sum    partial   // of one chunk
+	all    partial   // of all up to it
+}
+
+// NewAttention makes room for as many workers. scale must be positive.
+func NewAttention(shape KVShape, heads, workers int, scale float32) *Attention {
+	a := &Attention{shape: shape, heads: heads, group: heads / shape.Heads, scale: scale, scratch: make([]attendScratch, workers)}
+	parts := (a.group + maxTile - 1) / maxTile
+	a.part = (a.group + parts - 1) / parts
+	a.tokens = maxTile / a.part
+	for w := range a.scratch {
+		s := &a.scratch[w]
+		s.query, s.scores = make([]float32, a.dims()*maxTile), make([]float32, chunk*maxTile)
+		s.sum, s.all = newPartial(a.dims()), newPartial(a.dims())
+	}
+	return a
+}
+
+// dims are those of a head in whole blocks of 64.
+func (a *Attention) dims() int { return (a.shape.HeadDim + Block - 1) / Block * Block }
+
+// Bytes of the buffers.
+func (a *Attention) Bytes() int64 {
+	one := a.scratch[0].sum.bytes()
+	return int64(len(a.scratch))*(4*int64(len(a.scratch[0].query)+len(a.scratch[0].scores))+2*one) + int64(len(a.partials))*one
+}
+
+// enoughJobs for each worker, so that none waits long for another's last.
+const enoughJobs = 4
+
+// Plan splits the work of a layer for tokens; those of one text stand in the order of their positions, one after the other. window is how many positions a token sees, itself included; 0: all.
+// It allocates nothing, but for texts longer than any before.
+func (a *Attention) Plan(places []Place, window int) {
+	a.places, a.window = places, window
+	a.jobs, a.merges, a.split = a.jobs[:0], a.merges[:0], false
+	for end := len(places); end > 0; { // later tokens see more: their jobs are begun first
+		from := end - 1
+		for from > 0 && end-from < a.tokens && places[from-1].KV == places[end-1].KV {
+			from--
+		}
+		a.plan(from, end)
+		end = from
+	}
+	if len(a.scratch) > 1 && len(a.jobs) < enoughJobs*len(a.scratch) {
+		a.splitJobs()
+	}
+	a.next.Store(0)
+}
+
+// plan adds the jobs of a tile of tokens.
+func (a *Attention) plan(from, end int) {
+	lo, _ := a.sees(from)
+	_, hi := a.sees(end - 1)
+	for head := range a.shape.Heads {
+		for first := 0; first < a.group; first += a.part {
+			a.jobs = append(a.jobs, attendJob{token: from, tokens: end - from, head: head, first: head*a.group + first, heads: min(a.part, a.group-first), lo: lo / chunk, hi: (hi-1)/chunk + 1})
+		}
+	}
+}
+
+// sees are the positions of a token: from lo to before hi.
+func (a *Attention) sees(token int) (lo, hi int) {
+	hi = a.places[token].Position + 1
+	if a.window > 0 {
+		lo = max(0, hi-a.window)
+	}
+	return lo, hi
+}
+
+// splitJobs makes a job of each chunk.
+func (a *Attention) splitJobs() {
+	a.jobs, a.merges = a.merges, a.jobs
+	used := 0
+	for i := range a.merges {
+		m := &a.merges[i]
+		m.partial = used
+		for c := m.lo; c < m.hi; c++ {
+			one := *m
+			one.lo, one.hi, one.partial = c, c+1, used
+			a.jobs = append(a.jobs, one)
+			used++
+		}
+	}
+	if a.split = used > len(a.merges); !a.split {
+		return // one chunk each
+	}
+	for len(a.partials) < used {
+		a.partials = append(a.partials, newPartial(a.dims()))
+	}
+}
+
+// Split reports whether Merge has to follow Work.
+func (a *Attention) Split() bool { return a.split }
+
+// Work is one worker's part of a layer: jobs that nobody has taken. q is [token][head][dim]; row is where a token's result belongs, [head][dim].
+func (a *Attention) Work(worker, layer int, q []float32, row func(token int) []float32) {
+	s := &a.scratch[worker]
+	for i := a.next.Add(1) - 1; i < int64(len(a.jobs)); i = a.next.Add(1) - 1 {
+		j := &a.jobs[i]
+		a.pack(s, j, q)
+		if a.split {
+			a.chunk(s, &a.partials[j.partial], j, layer, j.lo)
+			continue
+		}
+		s.all.clear()
+		for c := j.lo; c < j.hi; c++ {
+			a.chunk(s, &s.sum, j, layer, c)
+			s.all.fold(&s.sum, a.dims())
+		}
+		a.finish(&s.all, j, row)
+	}
+}
+
+// Merge is one worker's part of putting chunks together, of every so-manieth job.
+func (a *Attention) Merge(worker int, row func(token int) []float32) {
+	s := &a.scratch[worker]
+	for i := worker; i < len(a.merges); i += len(a.scratch) {
+		j := &a.merges[i]
+		s.all.clear()
+		for c := range j.hi - j.lo {
+			s.all.fold(&a.partials[j.partial+c], a.dims())
+		}
+		a.finish(&s.all, j, row)
+	}
+}
+
+// vectors are those of a job.
+func (j *attendJob) vectors() int { return j.tokens * j.heads }
+
+// pack lays the queries of a job out as vectors, with zeros up to the tile and to whole steps of columns.
+func (a *Attention) pack(s *attendScratch, j *attendJob, q []float32) {
+	d, tile := a.shape.HeadDim, attendTiles[tileFor(j.vectors())]
+	clear(s.query[:a.dims()*tile])
+	for r := range j.vectors() {
+		t, h := j.token+r/j.heads, j.first+r%j.heads
+		x := q[(t*a.heads+h)*d:][:d]
+		for at := 0; at < d; at += Block {
+			copy(s.query[at*tile+r*Block:][:Block], x[at:])
+		}
+	}
+}
+
+// chunk computes one chunk of positions for the vectors of a job.
+func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c int) {
+	kv, n, base := a.places[j.token].KV, j.vectors(), c*chunk
+	tile := attendTiles[tileFor(n)]
+	lo, _ := a.sees(j.token)
+	_, hi := a.sees(j.token + j.tokens - 1)
+	lo, hi = max(lo-base, 0), min(hi-base, chunk)
+	from, to := lo/Block, (hi+Block-1)/Block // blocks
+	a.score(s, kv.keys(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to)
+	var keyScales, valueScales []float32
+	if a.shape.Type == KVInt8 {
+		keyScales, valueScales = kv.scales(base/PagePositions, layer, j.head)
+		s.scale(keyScales[base%PagePositions:], tile, from, to)
+	}
+	out.vectors = n
+	for r := range n {
+		lo, hi := a.sees(j.token + r/j.heads)
+		a.weigh(s, out, r, tile, from, to, lo-base, hi-base)
+	}
+	if a.shape.Type == KVInt8 {
+		s.scale(valueScales[base%PagePositions:], tile, from, to)
+	}
+	a.mix(s, out, kv.values(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to, hi)
+}
+
+// score multiplies blocks of keys with the queries.
+func (a *Attention) score(s *attendScratch, keys numbers, base, tile, from, to int) {
+	columns := a.shape.columns()
+	for b := from; b < to; b++ {
+		block := keys.from((base+b*Block)*columns, Block*columns)
+		for at := 0; at < columns; at += Block {
+			n := min(Block, columns-at)
+			mulRows(s.scores[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, s.query[at*tile:], tile, n/4, at > 0)
+		}
+	}
+}
+
+// scale multiplies the scores, or the weights, of all vectors with the scale of each position.
+func (s *attendScratch) scale(scales []float32, tile, from, to int) {
+	for b := from; b < to; b++ {
+		mulVectors(s.scores[b*Block*tile:], scales[b*Block:], tile)
+	}
+}
+
+// weigh makes weights of the scores of vector r, 0 for positions outside lo to before hi.
+func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo, hi int) {
+	out.sees[r] = lo < to*Block && hi > from*Block
+	if !out.sees[r] {
+		return // and its weights are never used
+	}
+	for b := from; b < to; b++ {
+		x := s.scores[(b*tile+r)*Block:][:Block]
+		for i := range min(max(lo-b*Block, 0), Block) {
+			x[i] = float32(math.Inf(-1))
+		}
+		for i := min(max(hi-b*Block, 0), Block); i < Block; i++ {
+			x[i] = float32(math.Inf(-1))
+		}
+	}
+	out.most[r], out.total[r] = softmax(s.scores[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
+}
+
+// mix multiplies values of positions up to hi with the weights.
+func (a *Attention) mix(s *attendScratch, out *partial, values numbers, base, tile, from, to, hi int) {
+	d := a.shape.HeadDim
+	for b := from; b < to; b++ {
+		n := (min(hi-b*Block, Block) + 3) / 4
+		rows := values.from((base+b*Block)*d, 4*n*d+Block)
+		for at := 0; at < d; at += Block {
+			mulRows(out.sums[at:], a.dims(), rows.from(at, (4*n-1)*d+Block), d, s.scores[b*Block*tile:], tile, n, b > from)
+		}
+	}
+}
+
+// finish writes the results of a job to where they belong.
+func (a *Attention) finish(p *partial, j *attendJob, row func(token int) []float32) {
+	d := a.shape.HeadDim
+	for r := range j.vectors() {
+		dst := row(j.token + r/j.heads)[(j.first+r%j.heads)*d:][:d]
+		scaleTo(dst, p.sums[r*a.dims():][:d], 1/p.total[r])
+	}
+}
+
+// partial is what vectors saw in some positions: values times exp(score - most), summed up, and the sum of the weights.
+type partial struct {
+	vectors     int
+	sees        [maxTile]bool // anything at all
+	most, total [maxTile]float32
+	sums        []float32 // [vector][dims]
+	factors     []float32 // of fold
+}
+
+// newPartial has room for the largest tile.
+func newPartial(dims int) partial {
+	return partial{sums: make([]float32, maxTile*dims), factors: make([]float32, 32)}
+}
+
+func (p *partial) bytes() int64 { return 4 * int64(len(p.sums)+len(p.factors)+2*maxTile) }
+
+// clear empties it.
+func (p *partial) clear() {
+	for r := range maxTile {
+		p.most[r], p.total[r] = -math.MaxFloat32, 0
+	}
+	clear(p.sums)
+}
+
+// fold adds what vectors saw in the next positions; both are scaled to the larger score, one of them by 1.
+func (p *partial) fold(next *partial, dims int) {
+	keep, take := p.factors[:16], p.factors[16:]
+	p.vectors = next.vectors
+	for r := range next.vectors {
+		keep[r], take[r] = 0, 0
+		if next.sees[r] {
+			most := max(p.most[r], next.most[r])
+			keep[r], take[r] = p.most[r]-most, next.most[r]-most
+			p.most[r] = most
+		}
+	}
+	exps(p.factors)
+	for r := range next.vectors {
+		if next.sees[r] {
+			p.total[r] = fma(p.total[r], keep[r], float32(next.total[r]*take[r]))
+			blend(p.sums[r*dims:][:dims], next.sums[r*dims:][:dims], keep[r], take[r])
+		}
+	}
+}
+
+// softmax replaces the scores of some blocks of 64, which are stride apart, by exp(score*scale - most), most being the largest of score*scale, and gives the sum as well: in 16 sums, one for each of 16
+// neighbours, which are added 8 apart, 4, 2 and 1 apart. A NaN is no largest.
+func softmax(scores []float32, stride, blocks int, scale float32) (most, total float32) {
+	_ = scores[(blocks-1)*stride+Block-1]
+	if active.softmax != nil {
+		return active.softmax(&scores[0], 4*stride, blocks, scale)
+	}
+	var largest, sums [16]float32
+	for l := range largest {
+		largest[l] = -math.MaxFloat32
+	}
+	for b := range blocks {
+		for i := range Block {
+			s := &scores[b*stride+i]
+			*s = float32(*s * scale)
+			largest[i%16] = larger(*s, largest[i%16])
+		}
+	}
+	for apart := 8; apart > 0; apart /= 2 {
+		for l := range apart {
+			largest[l] = larger(largest[l+apart], largest[l])
+		}
+	}
+	most = largest[0]
+	for b := range blocks {
+		for i := range Block {
+			s := &scores[b*stride+i]
+			*s = exp32(*s - most)
+			sums[i%16] += *s
+		}
+	}
+	for apart := 8; apart > 0; apart /= 2 {
+		for l := range apart {
+			sums[l] += sums[l+apart]
+		}
+	}
+	return most, sums[0]
+}
+
+// larger is b unless a is larger.
+func larger(a, b float32) float32 {
+	if a > b {
+		return a
+	}
+	return b
+}
+
+// mulVectors multiplies vectors of 64, one after the other in dst, with one of them, number by number.
+func mulVectors(dst, x []float32, vectors int) {
+	dst, x = dst[:vectors*Block], x[:Block]
+	if active.mulVectors != nil {
+		active.mulVectors(&dst[0], &x[0], vectors)
+		return
+	}
+	for i := range dst {
+		dst[i] = float32(dst[i] * x[i%Block])
+	}
+}
+
+// mulRows multiplies 64 rows, which stand side by side in each of 4*steps columns, rowStride numbers apart, with vectors of 64 columns, one after the other in x; at most one block of columns. The product of row r and
+// vector t, a chain of fused multiply-adds from the first column on, beginning with 0, is added to dst[t*stride+r], or to 0.
+func mulRows(dst []float32, stride int, rows numbers, rowStride int, x []float32, tile, steps int, add bool) {
+	i := tileFor(tile)
+	last := (4*steps-1)*rowStride + Block - 1
+	_, _ = x[(tile-1)*Block+4*steps-1], dst[(tile-1)*stride+Block-1] // what a kernel reads and writes is there
+	flag := 0
+	if add {
+		flag = 1
+	}
+	switch k32, k16, k8 := active.attendF32[i], active.attendF16[i], active.attendI8[i]; {
+	case rows.f32 != nil && k32 != nil:
+		_ = rows.f32[last]
+		k32(&dst[0], 4*stride, &rows.f32[0], 4*rowStride, &x[0], steps, flag)
+	case rows.i8 != nil && k8 != nil:
+		_ = rows.i8[last]
+		k8(&dst[0], 4*stride, &rows.i8[0], rowStride, &x[0], steps, flag)
+	case rows.f16 != nil && k16 != nil:
+		_ = rows.f16[last]
+		k16(&dst[0], 4*stride, &rows.f16[0], 2*rowStride, &x[0], steps, flag)
+	default:
+		mulRowsPlain(dst, stride, rows, rowStride, x, tile, steps, add)
+	}
+}
+
+// mulRowsPlain is mulRows without kernels.
+func mulRowsPlain(dst []float32, stride int, rows numbers, rowStride int, x []float32, tile, steps int, add bool) {
+	var chains [maxTile][Block]float32
+	for k := range 4 * steps {
+		for r := range Block {
+			w := rows.at(k*rowStride + r)
+			for t := range tile {
+				chains[t][r] = fma(w, x[t*Block+k], chains[t][r])
+			}
+		}
+	}
+	for t := range tile {
+		for r, c := range chains[t] {
+			if add {
+				dst[t*stride+r] += c
+			} else {
+				dst[t*stride+r] = 0 + c
+			}
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package tensor
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+)
+
+// BenchmarkAttention is all layers of SmolLM2-135M: one token at some positions, and blocks of a prompt.
+func BenchmarkAttention(b *testing.B) {
+	const layers, heads, kvHeads, dim = 30, 9, 3, 64
+	workers := min(2, runtime.GOMAXPROCS(0))
+	for name, typ := range map[string]KVType{"f32": KVFloat32, "f16": KVFloat16, "i8": KVInt8} {
+		for _, c := range []struct{ tokens, positions int }{{1, 65}, {1, 257}, {1, 1025}, {1, 4097}, {1, 8193}, {64, 512}, {512, 512}} {
+			b.Run(fmt.Sprintf("%s/tokens=%d/positions=%d", name, c.tokens, c.positions), func(b *testing.B) {
+				kv := NewKV(KVShape{layers, kvHeads, dim, typ})
+				kv.Grow(c.positions)
+				rng := rand.New(rand.NewPCG(1, 1))
+				x := randomFloats(rng, 4096+dim)
+				for l := range layers {
+					for h := range kvHeads {
+						for p := range c.positions {
+							kv.Put(l, h, p, x[p%4000:][:dim], x[p%3999:][:dim])
+						}
+					}
+				}
+				pool := NewPool(workers)
+				defer pool.Close()
+				engine := NewAttention(kv.shape, heads, workers, 0.125)
+				q, out := randomFloats(rng, c.tokens*heads*dim), make([]float32, c.tokens*heads*dim)
+				row := func(t int) []float32 { return out[t*heads*dim:][:heads*dim] }
+				var layer int
+				work, merge := func(w int) { engine.Work(w, layer, q, row) }, func(w int) { engine.Merge(w, row) }
+				places := make([]Place, c.tokens)
+				for i := range places {
+					places[i] = Place{kv, c.positions - c.tokens + i}
+				}
+				for b.Loop() {
+					for layer = range layers {
+						engine.Plan(places, 0)
+						pool.Run(work)
+						if engine.Split() {
+							pool.Run(merge)
+						}
+					}
+				}
+				b.ReportMetric(float64(kv.shape.PageBytes())/PagePositions*float64(c.positions*b.N)/1e9/b.Elapsed().Seconds(), "GB/s")
+			})
+		}
+	}
+}
+
+// BenchmarkMulRows is one product of 64 rows and 64 columns in the first cache.
+func BenchmarkMulRows(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	x, dst := randomFloats(rng, maxTile*Block), make([]float32, maxTile*Block)
+	wide := numbers{f32: randomFloats(rng, Block*Block)}
+	half := numbers{f16: make([]uint16, Block*Block)}
+	narrow(half.f16, wide.f32)
+	whole := numbers{i8: make([]int8, Block*Block)}
+	round8(whole.i8, wide.f32)
+	for name, rows := range map[string]numbers{"f32": wide, "f16": half, "i8": whole} {
+		for _, tile := range attendTiles {
+			b.Run(fmt.Sprintf("%s/%d", name, tile), func(b *testing.B) {
+				for b.Loop() {
+					mulRows(dst, Block, rows, Block, x, tile, Block/4, false)
+				}
+				b.ReportMetric(2*Block*Block*float64(tile*b.N)/1e9/b.Elapsed().Seconds(), "GFLOP/s")
+			})
+		}
+	}
+}
+
+// BenchmarkSoftmax makes weights of the scores of a chunk.
+func BenchmarkSoftmax(b *testing.B) {
+	scores := randomFloats(rand.New(rand.NewPCG(1, 1)), chunk)
+	for b.Loop() {
+		softmax(scores, Block, chunkBlocks, 1)
+	}
+}
