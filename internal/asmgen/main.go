@@ -14,7 +14,7 @@ import (
 
 // files are all that there are.
 func files() []*file {
-	return []*file{panelAVX512(), floatAVX512()}
+	return []*file{panelAVX512(), floatAVX512(), panelAVX2(), floatAVX2()}
 }
 
 func main() {
