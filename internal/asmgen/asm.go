@@ -107,7 +107,7 @@ func (f *file) fn(name, doc, list string, results ...string) *fn {
 	size := a.place(params(list), 0)
 	signature := fmt.Sprintf("%s(%s)", name, list)
 	for _, r := range results {
-		size = a.place(params(r), size)
+		size = a.place(params(r), (size+7)/8*8)
 		signature += " (" + r + ")"
 	}
 	fmt.Fprintf(&f.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s\n", name, doc, signature)
@@ -122,7 +122,7 @@ func (a *fn) place(list []param, size int) int {
 		a.offset[p.name] = size
 		size += p.size()
 	}
-	return (size + 7) / 8 * 8
+	return size
 }
 
 // op emits one instruction.

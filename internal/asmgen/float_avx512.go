@@ -16,34 +16,51 @@ var shapes = []shape{{4, 1}, {1, 4}, {1, 8}, {1, 12}}
 
 func floatAVX512() *file {
 	f := newFile("internal/tensor", "float_avx512", "amd64", importQuant)
-	var table table
+	f.setter("floatsAVX512", "puts the kernels of this file into a table.", f.floats("AVX512", (*fn).float, (*fn).plainFloat))
+	return f
+}
+
+// floats are the products in float32 that each level has. kernel writes one for codes with scales, plain one for weights as they are.
+func (f *file) floats(level string, kernel, plain func(a *fn, k floatKernel)) (t table) {
 	for i, sh := range shapes {
 		for _, s := range scales {
 			for _, c := range []codes{{"Nibble", true}, {"Byte", true}} {
 				k := floatKernel{c, s, sh}
-				f.float(k)
-				table.add("k.floats[%s][quant.%s][%d] = %s", kindNames[c.name], s.name, i, k.funcName())
+				kernel(k.fn(f, level), k)
+				t.add("k.floats[%s][quant.%s][%d] = %s", kindNames[c.name], s.name, i, k.funcName(level))
 			}
 		}
 		k := floatKernel{codes{"Mini", false}, scales[0], sh}
-		f.float(k)
-		table.add("k.floats[minis][quant.BF16][%d] = %s", i, k.funcName())
+		kernel(k.fn(f, level), k)
+		t.add("k.floats[minis][quant.BF16][%d] = %s", i, k.funcName(level))
 		for _, name := range []string{"PairsBF16", "Wide", "F16", "F32"} {
 			k := floatKernel{codes{name, false}, scale{}, sh}
-			f.plainFloat(k)
+			plain(k.fnPlain(f, level), k)
 			if kind := kindNames[name]; kind != "" {
-				table.add("k.plain[%s][%d] = %s", kind, i, k.funcName())
+				t.add("k.plain[%s][%d] = %s", kind, i, k.funcName(level))
 			} else {
-				table.add("k.plain%s[%d] = %s", name, i, k.funcName())
+				t.add("k.plain%s[%d] = %s", name, i, k.funcName(level))
 			}
 		}
 	}
-	f.setter("floatsAVX512", "puts the kernels of this file into a table.", table)
-	return f
+	return t
 }
 
-func (k floatKernel) funcName() string {
-	return fmt.Sprintf("mul%s%sFloatBy%dAVX512", k.codes.name, k.scale.name, k.tile)
+func (k floatKernel) funcName(level string) string {
+	return fmt.Sprintf("mul%s%sFloatBy%d%s", k.codes.name, k.scale.name, k.tile, level)
+}
+
+// fn begins the kernel of a level.
+func (k floatKernel) fn(f *file, level string) *fn {
+	return f.fn(k.funcName(level), fmt.Sprintf("multiplies %s of %s codes and %s scales with %s of float32: see mulFloats.", panelsText(k.panels), k.codes.name, k.scale.name, vectorsText(k.tile)),
+		"dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int")
+}
+
+// fnPlain is fn for weights as they are.
+func (k floatKernel) fnPlain(f *file, level string) *fn {
+	typ := map[string]string{"PairsBF16": "*byte", "Wide": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
+	return f.fn(k.funcName(level), fmt.Sprintf("multiplies %s of %s weights with %s of float32: see mulPlain.", panelsText(k.panels), k.codes.name, vectorsText(k.tile)),
+		"dst *float32, stride int, panel "+typ+", panelStride int, x *float32, steps int")
 }
 
 func (k floatKernel) acc(p, t int) string   { return fmt.Sprintf("Z%d", p*k.tile+t) }
@@ -55,9 +72,7 @@ func (k floatKernel) panelAt(p, offset int, base string) string {
 }
 
 // float is a kernel for codes with scales.
-func (f *file) float(k floatKernel) {
-	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s codes and %s scales with %s of float32: see mulFloats.", panelsText(k.panels), k.codes.name, k.scale.name, vectorsText(k.tile)),
-		"dst *float32, stride int, panel *byte, panelStride int, codes *float32, x *float32, sums *float32, segments int, words int")
+func (a *fn) float(k floatKernel) {
 	a.floatArgs(k)
 	a.arg("sums", "R9")
 	a.arg("segments", "CX")
@@ -65,13 +80,9 @@ func (f *file) float(k floatKernel) {
 	a.zero("sums of rows, a vector each", k.total, k)
 	a.countdown("CX", func() {
 		a.zero("", k.acc, k)
-		head := 32 * k.scale.bytes
-		if !k.biased {
-			head /= 2
-		}
-		a.op("LEAQ %d(SI), R10", head)
+		a.op("LEAQ %d(SI), R10", head(k.codes, k.scale))
 		a.arg("words", "AX")
-		perStep := map[string]int{"Nibble": 8, "Mini": 8, "Byte": 4}[k.codes.name]
+		perStep := k.columns()
 		a.countdown("AX", func() {
 			for p := range k.panels {
 				a.op("VMOVDQU32 %s, Z%d", k.panelAt(p, 0, "R10"), 24+p)
@@ -115,10 +126,7 @@ func (f *file) float(k floatKernel) {
 }
 
 // plainFloat is a kernel for weights as they are. Steps are of four columns; 16 of them are a block.
-func (f *file) plainFloat(k floatKernel) {
-	typ := map[string]string{"PairsBF16": "*byte", "Wide": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
-	a := f.fn(k.funcName(), fmt.Sprintf("multiplies %s of %s weights with %s of float32: see mulPlain.", panelsText(k.panels), k.codes.name, vectorsText(k.tile)),
-		"dst *float32, stride int, panel "+typ+", panelStride int, x *float32, steps int")
+func (a *fn) plainFloat(k floatKernel) {
 	a.floatArgs(k)
 	a.arg("steps", "CX")
 	if k.codes.name == "PairsBF16" {

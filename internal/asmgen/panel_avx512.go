@@ -27,30 +27,41 @@ type codes struct {
 
 func panelAVX512() *file {
 	f := newFile("internal/tensor", "panel_avx512", "amd64", importQuant)
-	var table table
-	for shape, t := range tiles {
+	table := f.integers("AVX512", (*fn).integer)
+	table = append(table, f.transposes("AVX512", f.transposeAVX512)...)
+	f.setter("integersAVX512", "puts the kernels of this file into a table.", table)
+	return f
+}
+
+// integers are the products in whole numbers that each level has. kernel writes one.
+func (f *file) integers(level string, kernel func(a *fn, k integerKernel)) (t table) {
+	for shape, tile := range tiles {
 		for _, s := range scales {
 			for _, c := range []codes{{"Nibble", true}, {"Byte", true}} {
 				for _, width := range []int{1, 2} {
-					k := integerKernel{c, s, t, width}
-					f.integer(k)
-					table.add("k.integers[%s][quant.%s][%d][%d] = %s", kindNames[c.name], s.name, width-1, shape, k.funcName())
+					k := integerKernel{c, s, tile, width}
+					kernel(k.fn(f, level), k)
+					t.add("k.integers[%s][quant.%s][%d][%d] = %s", kindNames[c.name], s.name, width-1, shape, k.funcName(level))
 				}
 			}
 		}
-		k := integerKernel{codes{"Mini", false}, scales[0], t, 2}
-		f.integer(k)
-		table.add("k.integers[minis][quant.BF16][1][%d] = %s", shape, k.funcName())
+		k := integerKernel{codes{"Mini", false}, scales[0], tile, 2}
+		kernel(k.fn(f, level), k)
+		t.add("k.integers[minis][quant.BF16][1][%d] = %s", shape, k.funcName(level))
 	}
-	for _, c := range []string{"Nibble", "Byte", "Words"} {
-		f.transposeAVX512(c)
+	return t
+}
+
+// transposes are those that each level has. kernel writes one.
+func (f *file) transposes(level string, kernel func(order string)) (t table) {
+	for _, order := range []string{"Nibble", "Byte", "Words"} {
+		kernel(order)
 	}
 	for _, kind := range []string{"nibbles:Nibble", "minis:Nibble", "octets:Byte", "pairs:Words", "wide:Words"} {
 		name, order, _ := strings.Cut(kind, ":")
-		table.add("k.transpose[%s] = transpose%sAVX512", name, order)
+		t.add("k.transpose[%s] = transpose%s%s", name, order, level)
 	}
-	f.setter("integersAVX512", "puts the kernels of this file into a table.", table)
-	return f
+	return t
 }
 
 const importQuant = "import \"github.com/mlxbuild/mlxbuild/internal/quant\"\n"
@@ -136,13 +147,28 @@ type integerKernel struct {
 	width int // bytes of an activation
 }
 
-func (k integerKernel) funcName() string {
-	return fmt.Sprintf("mul%s%sX%dBy%dAVX512", k.codes.name, k.scale.name, 8*k.width, k.tile)
+func (k integerKernel) funcName(level string) string {
+	return fmt.Sprintf("mul%s%sX%dBy%d%s", k.codes.name, k.scale.name, 8*k.width, k.tile, level)
 }
 
-func (f *file) integer(k integerKernel) {
-	a := f.fn(k.funcName(), fmt.Sprintf("multiplies a panel of %s codes and %s scales with a tile of %d vectors of %d-bit activations: see mulIntegers.", k.codes.name, k.scale.name, k.tile, 8*k.width),
+// fn begins the kernel of a level.
+func (k integerKernel) fn(f *file, level string) *fn {
+	return f.fn(k.funcName(level), fmt.Sprintf("multiplies a panel of %s codes and %s scales with a tile of %d vectors of %d-bit activations: see mulIntegers.", k.codes.name, k.scale.name, k.tile, 8*k.width),
 		"dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int")
+}
+
+// head is how many bytes of scales and biases stand before the codes of a segment.
+func head(c codes, s scale) int {
+	if c.biased {
+		return 32 * s.bytes
+	}
+	return 16 * s.bytes
+}
+
+// columns of a word.
+func (c codes) columns() int { return map[string]int{"Nibble": 8, "Mini": 8, "Byte": 4}[c.name] }
+
+func (a *fn) integer(k integerKernel) {
 	// chains of one vector: as many as keep two units busy for the five cycles that a product takes
 	chains := map[int]int{1: 4, 4: 2, 8: 1, 12: 1}[k.tile]
 	perStep := map[string]int{"Nibble": 4, "Mini": 4, "Byte": 2}[k.codes.name] * k.width / 2 // products of a vector and a step
@@ -165,11 +191,7 @@ func (f *file) integer(k integerKernel) {
 		for i := range k.tile * chains {
 			a.op("VPXORD Z%d, Z%d, Z%d", i, i, i)
 		}
-		head := 32 * k.scale.bytes
-		if !k.biased {
-			head /= 2
-		}
-		a.op("LEAQ %d(SI), R10", head)
+		a.op("LEAQ %d(SI), R10", head(k.codes, k.scale))
 		a.arg("steps", "AX")
 		a.countdown("AX", func() {
 			for s := range 2 {

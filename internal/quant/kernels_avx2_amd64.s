@@ -1647,7 +1647,7 @@ again1:
 // func largestAVX2(dst *float32, lowest *float32, highest *float32, vectors int, code float32)
 //
 // largestAVX2 divides the largest magnitudes of ranges by the largest code: see kernels.largest.
-TEXT ·largestAVX2(SB), NOSPLIT, $0-40
+TEXT ·largestAVX2(SB), NOSPLIT, $0-36
 	MOVQ dst+0(FP), DI
 	MOVQ lowest+8(FP), SI
 	MOVQ highest+16(FP), R8

@@ -39,9 +39,9 @@ type layout struct {
 	codes    *codeTable
 }
 
-// codeTable is what kernels make of codes: the values of 4-bit codes less the centre, the centre, and 2^23 + centre. The centre is the code that stands for about 0: products in float32 are made with codes less the
+// codeTable is what kernels make of codes: the values of 4-bit codes less the centre, the centre, and 2^23, 2^19, 2^15, 2^11 and 2^7 + centre. The centre is the code that stands for about 0: products in float32 are made with codes less the
 // centre, so that large sums do not cancel.
-type codeTable [18]float32
+type codeTable [22]float32
 
 // codeCenter is the place of the centre.
 const codeCenter = 16
@@ -88,7 +88,7 @@ func (m *Matrix) newLayout() layout {
 		l.head *= 2
 	}
 	l.words = l.segment / l.columnsPerWord()
-	l.codes = &codeTable{codeCenter: m.center, codeCenter + 1: 1<<23 + m.center}
+	l.codes = &codeTable{codeCenter: m.center, codeCenter + 1: 1<<23 + m.center, 1<<19 + m.center, 1<<15 + m.center, 1<<11 + m.center, 1<<7 + m.center}
 	for c := range codeCenter {
 		l.codes[c] = float32(l.values()[c]) - m.center
 	}
