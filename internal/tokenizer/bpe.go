@@ -24,10 +24,8 @@ type bpe struct {
 
 	byteChars [256]int32 // id of the byte-level character of each byte, -1 = none
 	fallback  [256]int32 // id of "<0xHH>", -1 = none
-	ascii     [128]int32 // id of each ASCII character, -1 = none
-	// cuts says that a word may be cut before each ▁ that follows another character: no merge reaches over that place. It makes short words, which the
-	// cache knows, of a text that has no pre-tokenizer.
-	cuts bool
+	chars     runeTable  // id of each character
+	joints    *joints    // nil = words are not cut
 }
 
 // index fills the tables that are derived from ids.
@@ -43,8 +41,10 @@ func (m *bpe) index() {
 		m.byteChars[b] = find(string(byteToRune[b]))
 		m.fallback[b] = find(fmt.Sprintf("<0x%02X>", b))
 	}
-	for c := range 128 {
-		m.ascii[c] = find(string(rune(c)))
+	for id, text := range m.texts {
+		if r, n := utf8.DecodeRuneInString(text); n > 0 && n == len(text) && m.known[id] {
+			m.chars.set(r, int32(id))
+		}
 	}
 }
 
@@ -58,8 +58,10 @@ func (m *bpe) symbols(dst []int32, word string, raw bool) ([]int32, error) {
 		switch {
 		case raw:
 			id = m.byteChars[word[i]]
-		case m.prefix == "" && m.suffix == "" && word[i] < utf8.RuneSelf:
-			id = m.ascii[word[i]]
+		case m.prefix == "" && m.suffix == "":
+			var r rune
+			r, size = utf8.DecodeRuneInString(word[i:])
+			id = m.chars.get(r)
 		default:
 			_, size = utf8.DecodeRuneInString(word[i:])
 			id = m.lookup(word, i, i+size)
