@@ -247,9 +247,12 @@ func (v *vocabulary) index(m *bpe) {
 
 // rank makes the table of merges.
 func (p *parser) rank(m *bpe) error {
-	m.merges = newMergeTable(len(p.merges))
+	var err error
+	if m.merges, err = newMergeTable(len(p.merges), len(m.texts)); err != nil {
+		return err
+	}
 	joined := newJoints(len(p.merges))
-	if !m.ignoreMerges && m.prefix == "" && m.suffix == "" {
+	if m.prefix == "" && m.suffix == "" {
 		m.joints = &joined
 	}
 	text := string(p.arena)
@@ -271,7 +274,7 @@ func (p *parser) rank(m *bpe) error {
 		if !ok {
 			return fmt.Errorf("tokenizer.json: merge %d makes %q, which is not in the vocabulary", rank, whole)
 		}
-		m.merges.set(left, right, newPair(rank, int(id)))
+		m.merges.set(left, right, rank, id)
 		joined.add(a, b)
 	}
 	return nil

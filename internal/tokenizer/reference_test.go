@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -182,23 +183,34 @@ func FuzzPlain(f *testing.F) {
 	})
 }
 
-// randomModel is a tokenizer without pre-tokenizer whose merges are anything that a file may hold: tokens of several characters, of byte tokens and unknown tokens,
-// ranks in any order, pairs whose first half ends in a mark.
+// randomModel is a tokenizer whose words are whole texts and whose merges are anything that a file may hold: tokens of several characters, of byte tokens and unknown
+// tokens, ranks in any order, and tokens that no merge makes.
 func randomModel(rng *rand.Rand) []byte {
 	vocab := []string{"a", "b", "é", "▁", "中", "<unk>", "<0x0A>", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>", "<", ">"}
+	more := ""
+	if rng.IntN(2) == 0 {
+		vocab = []string{"a", "b", "<unk>", "Ã", "©", "ä", "¸", "Ń", "Ġ", "Ċ"}
+		more = `, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}`
+	}
 	vocab = vocab[rng.IntN(3):]
 	known := map[string]bool{}
 	for _, v := range vocab {
 		known[v] = true
 	}
+	add := func(token string) {
+		if !known[token] {
+			known[token] = true
+			vocab = append(vocab, token)
+		}
+	}
 	var merges []string
 	for range rng.IntN(14) {
 		a, b := vocab[rng.IntN(len(vocab))], vocab[rng.IntN(len(vocab))]
-		if !known[a+b] {
-			known[a+b] = true
-			vocab = append(vocab, a+b)
-		}
+		add(a + b)
 		merges = append(merges, fmt.Sprintf("[%q, %q]", a, b))
+	}
+	for range rng.IntN(3) {
+		add(vocab[rng.IntN(len(vocab))] + vocab[rng.IntN(len(vocab))])
 	}
 	rng.Shuffle(len(merges), func(i, k int) { merges[i], merges[k] = merges[k], merges[i] })
 	var ids []string
@@ -206,8 +218,8 @@ func randomModel(rng *rand.Rand) []byte {
 		ids = append(ids, fmt.Sprintf("%q: %d", v, i))
 	}
 	flag := func() bool { return rng.IntN(2) == 0 }
-	return fmt.Appendf(nil, `{"model": {"type": "BPE", "vocab": {%s}, "merges": [%s], "unk_token": "<unk>", "fuse_unk": %v, "byte_fallback": %v, "ignore_merges": %v}}`,
-		strings.Join(ids, ", "), strings.Join(merges, ", "), flag(), flag(), rng.IntN(4) == 0)
+	return fmt.Appendf(nil, `{"model": {"type": "BPE", "vocab": {%s}, "merges": [%s], "unk_token": "<unk>", "fuse_unk": %v, "byte_fallback": %v, "ignore_merges": %v}%s}`,
+		strings.Join(ids, ", "), strings.Join(merges, ", "), flag(), flag(), flag(), more)
 }
 
 // TestPlainModels holds that words are cut only where no merge reaches over, whatever the merges.
@@ -228,10 +240,76 @@ func TestPlainModels(t *testing.T) {
 		}
 		for range 40 {
 			var b strings.Builder
-			for range rng.IntN(60) {
+			for range rng.IntN([2]int{4, 60}[rng.IntN(2)]) { // whole words, and such as are cut into the same
 				b.WriteString(chars[rng.IntN(len(chars))])
 			}
 			checkPlain(t, string(data), tok, b.String())
+		}
+	}
+}
+
+// TestPartsAndWords holds that the cache keeps a word that is a token of the vocabulary apart from the same letters inside a long word, where only merges count.
+func TestPartsAndWords(t *testing.T) {
+	long := strings.Repeat("xab", cacheWord)
+	for _, texts := range [][]string{{"ab", long, "ab"}, {long, "ab", long}} {
+		tok, err := Parse([]byte(`{"model": {"type": "BPE", "vocab": {"x": 0, "a": 1, "b": 2, "ab": 3, "bb": 4, "abb": 5}, "merges": [["b", "b"], ["a", "bb"]], "ignore_merges": true}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			checkPlain(t, "ignore_merges", tok, text)
+		}
+	}
+}
+
+// TestCacheSize holds that a word fills a cache line, and that a cache has one size whatever it meets.
+func TestCacheSize(t *testing.T) {
+	var c wordCache
+	for i := range 100_000 {
+		c.put(fmt.Sprint("word ", i), true, []int32{int32(i)})
+	}
+	if size := len(c.pairs) * int(reflect.TypeFor[[2]cachedWord]().Size()); size != 1<<20 || reflect.TypeFor[cachedWord]().Size() != 64 {
+		t.Errorf("the cache has %d bytes", size)
+	}
+	if ids, ok := c.get("word 99999", true); !ok || len(ids) != 1 || ids[0] != 99999 {
+		t.Errorf("the newest word is %v, %v", ids, ok)
+	}
+	if ids, ok := c.get("word 99999", false); ok {
+		t.Errorf("it is %v as a part, too", ids)
+	}
+}
+
+func TestMergeTableBounds(t *testing.T) {
+	if _, err := newMergeTable(1<<20, 3<<20); err == nil || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("a million merges of three million tokens: %v", err)
+	}
+	const top = maxVocab - 1
+	table, err := newMergeTable(2, maxVocab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.set(top, top, 1, 7)
+	table.set(0, 0, 0, 8)
+	if a, b, c := table.rank(top, top), table.rank(0, 0), table.rank(top, 0); a != 1 || b != 0 || c != noMerge || table.made[a] != 7 || table.made[b] != 8 {
+		t.Errorf("ranks %d, %d and %d", a, b, c)
+	}
+}
+
+func TestDigits(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"a12b3": {"a|12|b|3", "a|1|2|b|3"}, "7": {"7", "7"}, "x": {"x", "x"}, "٣½ Ⅷ一": {"٣½| |Ⅷ|一", "٣|½| |Ⅷ|一"}, "é10€": {"é|10|€", "é|1|0|€"},
+	} {
+		for i, want := range want {
+			var got []string
+			digitsStep{single: i == 1}.split(text, true, func(piece string, first bool) {
+				if first != (len(got) == 0) {
+					t.Errorf("%q: piece %d is first: %v", text, len(got), first)
+				}
+				got = append(got, piece)
+			})
+			if strings.Join(got, "|") != want {
+				t.Errorf("%q in %q, want %s", text, got, want)
+			}
 		}
 	}
 }

@@ -117,7 +117,7 @@ type encoder struct {
 // workspace is what merging needs, kept from word to word.
 type workspace struct {
 	text       []byte
-	pairs      []pair
+	ranks      []uint32
 	next, prev []int32
 	heap       []candidate
 }
@@ -176,50 +176,55 @@ func (e *encoder) encode(text string) error {
 	return e.err
 }
 
-// words encodes a word in as many parts as the model allows.
+// words encodes a word. One that the cache does not take is cut wherever no merge could reach over: a text without a pre-tokenizer is one word, and so becomes many that the
+// cache knows (Gemma's prose 8 times as fast, Llama 2's without blanks 4 times).
 func (e *encoder) words(word string) {
 	m := &e.t.model
-	if e.t.raw || m.joints == nil || len(word) <= cacheWord {
-		e.word(word)
+	if len(word) <= cacheWord || m.joints == nil {
+		e.word(word, m.ignoreMerges)
 		return
 	}
-	start, before := 0, utf8.RuneError
-	known := false // the character before has an id
-	for i, r := range word {
-		had := known
-		known = m.chars.get(r) >= 0
-		if had && known && !m.joints.has(before, r) {
-			e.word(word[start:i])
+	if m.ignoreMerges {
+		if id, ok := m.whole(word, e.t.raw, &e.work); ok {
+			e.out = append(e.out, id)
+			return
+		}
+	}
+	start, before, known := 0, rune(0), false
+	for i := 0; i < len(word); {
+		r, size, id := m.char(word, i, e.t.raw)
+		if known && id >= 0 && !m.joints.has(before, r) {
+			e.word(word[start:i], false)
 			start = i
 		}
-		before = r
+		before, known = r, id >= 0
+		i += size
 	}
-	e.word(word[start:])
+	e.word(word[start:], false)
 }
 
-// word encodes one word.
-func (e *encoder) word(word string) {
+// word encodes a word or, with whole false, a part of one, which counts as a token of the vocabulary only where merges make it.
+func (e *encoder) word(word string, whole bool) {
 	if e.err != nil {
 		return
 	}
-	slot, found := e.cache.find(word)
-	if found {
-		e.out = append(e.out, slot.ids[:slot.count]...)
+	if ids, ok := e.cache.get(word, whole); ok {
+		e.out = append(e.out, ids...)
 		return
 	}
-	ids, err := e.t.model.encode(e.scratch[:0], word, e.t.raw, &e.work)
+	ids, err := e.t.model.encode(e.scratch[:0], word, e.t.raw, whole, &e.work)
 	if err != nil {
 		e.err = err
 		return
 	}
 	e.scratch = ids
-	slot.put(word, ids)
+	e.cache.put(word, whole, ids)
 	e.out = append(e.out, ids...)
 }
 
 // encode appends the ids of a word.
-func (m *bpe) encode(dst []int32, word string, raw bool, w *workspace) ([]int32, error) {
-	if m.ignoreMerges {
+func (m *bpe) encode(dst []int32, word string, raw, whole bool, w *workspace) ([]int32, error) {
+	if whole {
 		if id, ok := m.whole(word, raw, w); ok {
 			return append(dst, id), nil
 		}
