@@ -117,3 +117,16 @@ func TestBestOfPython(t *testing.T) {
 		t.Error("a traceback was taken for a result")
 	}
 }
+
+func TestEncodings(t *testing.T) {
+	out := "BenchmarkEncode/llama3_1/prose-2 \t 10\t 6000000 ns/op\t  66.60 MB/s\t4294967295 crc32\nBenchmarkEncode/llama3_1/prose \t 10\t 5000000 ns/op\t  80.10 MB/s\t4294967295 crc32\nBenchmarkLoad/llama3_1-2 \t 1\t 100 ns/op\t  59.00 MB/s\nPASS\n"
+	got, err := ourEncoding([]sample{{out: []byte(out)}})
+	want := encodings{"llama3_1/prose": {80.1, 1<<32 - 1}, "llama3_1/load": {59, 0}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("ours: %v, %v", got, err)
+	}
+	got, err = peerEncoding([]sample{{out: []byte(`[["llama3_1/prose", 80.1, 4294967295]]`)}, {out: []byte(`[["llama3_1/load", 59, 0], ["llama3_1/prose", 7, 4294967295]]`)}})
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("the peer's: %v, %v", got, err)
+	}
+}

@@ -33,6 +33,7 @@ var all = []benchmark{
 	{"override", "rebuild after one override of one layer changed, beside copying the result", (*bench).override},
 	{"generate", "write text with the built-in runtime, beside mlx-lm and PyTorch", (*bench).generate},
 	{"agree", "mlxbuild's figures of PyTorch and mlx-lm, beside those of plain scripts of theirs", (*bench).agree},
+	{"tokenize", "encode text, beside Hugging Face tokenizers", (*bench).tokenize},
 	{"ninja", "10,019 steps with nothing to do, beside ninja on the same graph", (*bench).ninja},
 	{"quantize", "quantize a matrix in memory, beside mx.quantize on its CPU", (*bench).quantize},
 }

@@ -1,14 +1,18 @@
 package tokenizer
 
 import (
+	"encoding/binary"
 	"encoding/json"
-	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
@@ -41,45 +45,42 @@ func benchText() string {
 	return b.String()
 }
 
-func BenchmarkEncode(b *testing.B) {
-	text := benchText()
-	for name, dir := range benchFolders(b) {
-		tok, err := Load(dir)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			for b.Loop() {
-				if _, err := tok.Encode(text, false); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
+// benchDocuments is a text as a list of documents that are encoded one by one, by so many threads.
+type benchDocuments struct {
+	Name      string   `json:"name"`
+	Threads   int      `json:"threads"`
+	Documents []string `json:"documents"`
 }
 
-func BenchmarkLoad(b *testing.B) {
-	for name, dir := range benchFolders(b) {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				if _, err := Load(dir); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+// benchTexts are those of the file that MLXBUILD_BENCH_TEXTS names (bench/tokenize.go writes it), else benchText.
+func benchTexts(b *testing.B) []benchDocuments {
+	path := os.Getenv("MLXBUILD_BENCH_TEXTS")
+	if path == "" {
+		return []benchDocuments{{"mix", 1, []string{benchText()}}}
 	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var texts []benchDocuments
+	if err := json.Unmarshal(data, &texts); err != nil {
+		b.Fatal(err)
+	}
+	return texts
 }
 
-// benchFolders are the tokenizers that are there.
-func benchFolders(b *testing.B) map[string]string {
-	folders := map[string]string{"tiny-stories": oracle.TinyStories(b)}
+// benchFolders are the tokenizers that MLXBUILD_BENCH_TOKENIZERS lists, else all that are there.
+func benchFolders(b *testing.B) []string {
+	if list := os.Getenv("MLXBUILD_BENCH_TOKENIZERS"); list != "" {
+		return filepath.SplitList(list)
+	}
+	folders := []string{oracle.TinyStories(b)}
 	paths, _ := filepath.Glob(filepath.Join(os.Getenv("MLXBUILD_ORACLE_TOKENIZERS"), "*", "tokenizer.json"))
 	if smol := filepath.Join(oracle.TinyStories(b), "..", "SmolLM2-135M-Instruct", "tokenizer.json"); exists(smol) {
 		paths = append(paths, smol)
 	}
 	for _, path := range paths {
-		folders[filepath.Base(filepath.Dir(path))] = filepath.Dir(path)
+		folders = append(folders, filepath.Dir(path))
 	}
 	return folders
 }
@@ -89,53 +90,64 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// speedScript prints how many seconds Hugging Face takes to load a tokenizer and to encode a text, the best of three.
-const speedScript = `
-import json, sys, time
-from tokenizers import Tokenizer
-def best(f):
-    out = []
-    for _ in range(3):
-        start = time.perf_counter(); f(); out.append(time.perf_counter() - start)
-    return min(out)
-load = best(lambda: Tokenizer.from_file(sys.argv[1]))
-t = Tokenizer.from_file(sys.argv[1])
-text = open(sys.argv[2], encoding="utf-8", newline="").read()
-json.dump([load, best(lambda: t.encode(text, add_special_tokens=False))], sys.stdout)
-`
-
-// BenchmarkOracle prints the ratio to Hugging Face tokenizers, in one run on one machine.
-func BenchmarkOracle(b *testing.B) {
-	text := benchText()
-	path := filepath.Join(b.TempDir(), "text")
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	for name, dir := range benchFolders(b) {
-		b.Run(name, func(b *testing.B) {
-			var theirs [2]float64
-			if err := json.Unmarshal(oracle.Run(b, speedScript, filepath.Join(dir, "tokenizer.json"), path), &theirs); err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-			}
-			var tok *Tokenizer
-			load := best(func() { tok, _ = Load(dir) })
-			encode := best(func() { _, _ = tok.Encode(text, false) })
-			b.ReportMetric(theirs[0]/load, "load-ratio")
-			b.ReportMetric(theirs[1]/encode, "encode-ratio")
-			fmt.Printf("%-24s load %6.1f ms (Hugging Face %7.1f ms)   encode %6.1f MB/s (Hugging Face %5.1f MB/s): %.1f times as fast\n", name,
-				1e3*load, 1e3*theirs[0], float64(len(text))/encode/1e6, float64(len(text))/theirs[1]/1e6, theirs[1]/encode)
-		})
+func BenchmarkEncode(b *testing.B) {
+	texts := benchTexts(b)
+	for _, dir := range benchFolders(b) {
+		tok, err := Load(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, text := range texts {
+			b.Run(filepath.Base(dir)+"/"+text.Name, func(b *testing.B) { benchEncode(b, tok, text) })
+		}
 	}
 }
 
-func best(f func()) float64 {
-	out := time.Hour
-	for range 3 {
-		start := time.Now()
-		f()
-		out = min(out, time.Since(start))
+// benchEncode also prints a checksum of the ids, for a comparison with another program.
+func benchEncode(b *testing.B, tok *Tokenizer, text benchDocuments) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(text.Threads))
+	size := 0
+	for _, d := range text.Documents {
+		size += len(d)
 	}
-	return out.Seconds()
+	ids := make([][]int32, len(text.Documents))
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		var next atomic.Int64
+		var group sync.WaitGroup
+		for range text.Threads {
+			group.Go(func() {
+				for {
+					i := int(next.Add(1)) - 1
+					if i >= len(ids) {
+						return
+					}
+					ids[i], _ = tok.Encode(text.Documents[i], false)
+				}
+			})
+		}
+		group.Wait()
+	}
+	sum := crc32.NewIEEE()
+	if err := binary.Write(sum, binary.LittleEndian, slices.Concat(ids...)); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(sum.Sum32()), "crc32")
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for _, dir := range benchFolders(b) {
+		info, err := os.Stat(filepath.Join(dir, "tokenizer.json"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(filepath.Base(dir), func(b *testing.B) {
+			b.SetBytes(info.Size())
+			for b.Loop() {
+				if _, err := Load(dir); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -22,12 +22,9 @@ type bpe struct {
 	prefix       string // continuing_subword_prefix
 	suffix       string // end_of_word_suffix
 
-	byteChars [256]int32 // id of the byte-level character of each byte, -1 = none
-	fallback  [256]int32 // id of "<0xHH>", -1 = none
-	ascii     [128]int32 // id of each ASCII character, -1 = none
-	// cuts says that a word may be cut before each ▁ that follows another character: no merge reaches over that place. It makes short words, which the
-	// cache knows, of a text that has no pre-tokenizer.
-	cuts bool
+	fallback [256]int32 // id of "<0xHH>", -1 = none
+	chars    runeTable  // id of each character
+	joints   *joints    // nil = words are not cut
 }
 
 // index fills the tables that are derived from ids.
@@ -40,11 +37,12 @@ func (m *bpe) index() {
 	}
 	m.unkID = find(m.unk)
 	for b := range 256 {
-		m.byteChars[b] = find(string(byteToRune[b]))
 		m.fallback[b] = find(fmt.Sprintf("<0x%02X>", b))
 	}
-	for c := range 128 {
-		m.ascii[c] = find(string(rune(c)))
+	for id, text := range m.texts {
+		if r, n := utf8.DecodeRuneInString(text); n > 0 && n == len(text) && m.known[id] {
+			m.chars.set(r, int32(id))
+		}
 	}
 }
 
@@ -54,14 +52,8 @@ func (m *bpe) index() {
 func (m *bpe) symbols(dst []int32, word string, raw bool) ([]int32, error) {
 	pending := false
 	for i := 0; i < len(word); {
-		size, id := 1, int32(-1)
-		switch {
-		case raw:
-			id = m.byteChars[word[i]]
-		case m.prefix == "" && m.suffix == "" && word[i] < utf8.RuneSelf:
-			id = m.ascii[word[i]]
-		default:
-			_, size = utf8.DecodeRuneInString(word[i:])
+		_, size, id := m.char(word, i, raw)
+		if m.prefix != "" || m.suffix != "" {
 			id = m.lookup(word, i, i+size)
 		}
 		char := word[i : i+size]
@@ -92,6 +84,14 @@ func (m *bpe) symbols(dst []int32, word string, raw bool) ([]int32, error) {
 		dst = append(dst, m.unkID)
 	}
 	return dst, nil
+}
+
+// char returns the character at i, its size in the word and its id, -1 if it has none.
+func (m *bpe) char(word string, i int, raw bool) (r rune, size int, id int32) {
+	if r, size = byteToRune[word[i]], 1; !raw {
+		r, size = utf8.DecodeRuneInString(word[i:])
+	}
+	return r, size, m.chars.get(r)
 }
 
 // lookup finds the character word[i:j], decorated with the prefix and suffix where they belong.
@@ -145,32 +145,32 @@ func (m *bpe) merge(s []int32, w *workspace) []int32 {
 	return m.mergeLong(s, w)
 }
 
-// mergeShort keeps the merge of every pair beside it and looks for the best one each time.
+// mergeShort keeps the rank of every pair beside it and looks for the best one each time.
 func (m *bpe) mergeShort(s []int32, w *workspace) []int32 {
-	pairs := w.pairs[:0]
+	ranks := w.ranks[:0]
 	for i := range len(s) - 1 {
-		pairs = append(pairs, m.merges.get(s[i], s[i+1]))
+		ranks = append(ranks, m.merges.rank(s[i], s[i+1]))
 	}
-	w.pairs = pairs
+	w.ranks = ranks
 	for {
 		best, at := noMerge, 0
-		for i, p := range pairs {
-			if p < best {
-				best, at = p, i
+		for i, r := range ranks {
+			if r < best {
+				best, at = r, i
 			}
 		}
 		if best == noMerge {
 			return s
 		}
 		// Equal ranks cannot belong to different pairs, so the first of the smallest is the leftmost of the best rank.
-		s[at] = best.id()
+		s[at] = m.merges.made[best]
 		s = append(s[:at+1], s[at+2:]...)
-		pairs = append(pairs[:at], pairs[at+1:]...)
+		ranks = append(ranks[:at], ranks[at+1:]...)
 		if at > 0 {
-			pairs[at-1] = m.merges.get(s[at-1], s[at])
+			ranks[at-1] = m.merges.rank(s[at-1], s[at])
 		}
-		if at < len(pairs) {
-			pairs[at] = m.merges.get(s[at], s[at+1])
+		if at < len(ranks) {
+			ranks[at] = m.merges.rank(s[at], s[at+1])
 		}
 	}
 }
@@ -183,8 +183,8 @@ func (m *bpe) mergeLong(s []int32, w *workspace) []int32 {
 	for i := range s {
 		next[i], prev[i] = int32(i+1), int32(i-1)
 		if i+1 < len(s) {
-			if p := m.merges.get(s[i], s[i+1]); p != noMerge {
-				h = append(h, candidate{p, int32(i)})
+			if r := m.merges.rank(s[i], s[i+1]); r != noMerge {
+				h = append(h, newCandidate(r, int32(i)))
 			}
 		}
 	}
@@ -194,21 +194,20 @@ func (m *bpe) mergeLong(s []int32, w *workspace) []int32 {
 		if left < 0 || right < 0 {
 			return
 		}
-		if p := m.merges.get(s[left], s[right]); p != noMerge {
-			h.push(candidate{p, left})
+		if r := m.merges.rank(s[left], s[right]); r != noMerge {
+			h.push(newCandidate(r, left))
 		}
 	}
 	for len(h) > 0 {
-		c := h.pop()
-		left := c.pos
+		best, left := h.pop().parts()
 		if s[left] < 0 || next[left] < 0 {
 			continue
 		}
 		right := next[left]
-		if m.merges.get(s[left], s[right]) != c.pair { // an entry that a nearer merge has overtaken
+		if m.merges.rank(s[left], s[right]) != best { // an entry that a nearer merge has overtaken
 			continue
 		}
-		s[left], s[right] = c.pair.id(), -1
+		s[left], s[right] = m.merges.made[best], -1
 		next[left] = next[right]
 		if n := next[right]; n >= 0 {
 			prev[n] = left
@@ -231,71 +230,70 @@ func resize(s []int32, n int) []int32 {
 	return s[:n]
 }
 
-// A pair is what two neighbours become: rank in the upper half, new id in the lower.
-type pair uint64
-
-const noMerge = ^pair(0)
-
-func newPair(rank, id int) pair { return pair(rank)<<32 | pair(id) }
-func (p pair) id() int32        { return int32(p & 0xFFFFFFFF) }
-
-// mergeTable maps two ids to a pair, with open addressing.
+// mergeTable knows the rank of the merge of two ids, and what it makes. It is looked up at random, and what that costs is memory that is not in the processor's cache; so
+// a slot is one number, left | right | rank, and open addressing finds it.
 type mergeTable struct {
-	slots []mergeSlot
-	shift uint
-	seed  uint64 // random, so that no file can be made whose pairs all collide
+	slots    []uint64
+	shift    uint
+	idBits   uint
+	rankBits uint
+	seed     uint64  // random, so that no file can be made whose pairs all collide
+	made     []int32 // by rank
 }
 
-type mergeSlot struct {
-	key  uint64 // 0 = free
-	pair pair
-}
+const (
+	noMerge  = ^uint32(0)
+	freeSlot = ^uint64(0) // no rank has all its bits set
+)
 
-func newMergeTable(n int) mergeTable {
-	size := bits.Len(uint(n) + uint(n)/2 + 8)
+// newMergeTable makes room for n merges of ids below limit.
+func newMergeTable(n, limit int) (mergeTable, error) {
 	var h maphash.Hash
-	return mergeTable{slots: make([]mergeSlot, 1<<size), shift: uint(64 - size), seed: h.Sum64() | 1}
+	size := bits.Len(uint(n) + uint(n)/2 + 8)
+	t := mergeTable{slots: make([]uint64, 1<<size), shift: uint(64 - size), idBits: uint(bits.Len(uint(limit))), seed: h.Sum64() | 1, made: make([]int32, n)}
+	t.rankBits = min(64-2*t.idBits, 31)
+	if n >= 1<<t.rankBits {
+		return t, fmt.Errorf("tokenizer.json: %d merges of %d tokens are too many", n, limit)
+	}
+	for i := range t.slots {
+		t.slots[i] = freeSlot
+	}
+	return t, nil
 }
 
-func (t *mergeTable) slot(key uint64) int {
+// find returns the slot of a pair, or the free one where it would be.
+func (t *mergeTable) find(left, right int32) (key uint64, slot *uint64) {
+	key = uint64(left)<<t.idBits | uint64(right)
 	x := (key ^ t.seed) * 0x9E3779B97F4A7C15
 	x ^= x >> 32
-	return int((x * t.seed) >> t.shift)
-}
-
-func mergeKey(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) + 1 }
-
-// set keeps the last pair given for two ids, as Hugging Face does.
-func (t *mergeTable) set(left, right int32, p pair) {
-	key := mergeKey(left, right)
-	i := t.slot(key)
-	for t.slots[i].key != 0 && t.slots[i].key != key {
-		i = (i + 1) & (len(t.slots) - 1)
-	}
-	t.slots[i] = mergeSlot{key, p}
-}
-
-func (t *mergeTable) get(left, right int32) pair {
-	key := mergeKey(left, right)
-	for i := t.slot(key); ; i = (i + 1) & (len(t.slots) - 1) {
-		switch s := &t.slots[i]; s.key {
-		case key:
-			return s.pair
-		case 0:
-			return noMerge
+	for i := (x * t.seed) >> t.shift; ; i++ {
+		slot = &t.slots[i&uint64(len(t.slots)-1)]
+		if *slot>>t.rankBits == key || *slot == freeSlot {
+			return key, slot
 		}
 	}
 }
 
-// candidate is a pair that could be merged at pos.
-type candidate struct {
-	pair pair
-	pos  int32
+// set keeps the last merge given for two ids, as Hugging Face does.
+func (t *mergeTable) set(left, right int32, rank int, made int32) {
+	key, slot := t.find(left, right)
+	*slot = key<<t.rankBits | uint64(rank)
+	t.made[rank] = made
 }
 
-func (a candidate) less(b candidate) bool {
-	return a.pair < b.pair || a.pair == b.pair && a.pos < b.pos
+// rank returns noMerge where two ids do not merge.
+func (t *mergeTable) rank(left, right int32) uint32 {
+	if _, slot := t.find(left, right); *slot != freeSlot {
+		return uint32(*slot & (1<<t.rankBits - 1))
+	}
+	return noMerge
 }
+
+// candidate is a pair that could be merged: its rank in the upper half, its position in the lower, so that the smallest is the next.
+type candidate uint64
+
+func newCandidate(rank uint32, pos int32) candidate { return candidate(rank)<<32 | candidate(pos) }
+func (c candidate) parts() (rank uint32, pos int32) { return uint32(c >> 32), int32(c & 0xFFFFFFFF) }
 
 // heap is a binary heap, smallest candidate first.
 type heap []candidate
@@ -312,7 +310,7 @@ func (h *heap) push(c candidate) {
 	i := len(s) - 1
 	for i > 0 {
 		up := (i - 1) / 2
-		if !c.less(s[up]) {
+		if s[up] <= c {
 			break
 		}
 		s[i] = s[up]
@@ -340,10 +338,10 @@ func (h heap) down(i int) {
 		if child >= len(h) {
 			break
 		}
-		if child+1 < len(h) && h[child+1].less(h[child]) {
+		if child+1 < len(h) && h[child+1] < h[child] {
 			child++
 		}
-		if !h[child].less(c) {
+		if c <= h[child] {
 			break
 		}
 		h[i] = h[child]

@@ -3,7 +3,6 @@ package tokenizer
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -246,14 +245,16 @@ func (v *vocabulary) index(m *bpe) {
 	}
 }
 
-// mark stands for a blank in SentencePiece vocabularies.
-const mark = "▁"
-
 // rank makes the table of merges.
 func (p *parser) rank(m *bpe) error {
-	m.merges = newMergeTable(len(p.merges))
-	_, marked := m.ids[mark]
-	m.cuts = marked && !m.ignoreMerges && m.prefix == "" && m.suffix == ""
+	var err error
+	if m.merges, err = newMergeTable(len(p.merges), len(m.texts)); err != nil {
+		return err
+	}
+	joined := newJoints(len(p.merges))
+	if m.prefix == "" && m.suffix == "" {
+		m.joints = &joined
+	}
 	text := string(p.arena)
 	for rank, t := range p.merges {
 		a, b := text[t.start:t.middle], text[t.middle:t.end]
@@ -262,19 +263,19 @@ func (p *parser) rank(m *bpe) error {
 		if !okLeft || !okRight {
 			return fmt.Errorf("tokenizer.json: merge %d, %q and %q: not both are in the vocabulary", rank, a, b)
 		}
-		joined := text[t.start:t.end]
+		whole := text[t.start:t.end]
 		if m.prefix != "" {
 			if len(b) < len(m.prefix) {
 				return fmt.Errorf("tokenizer.json: merge %d: %q is shorter than continuing_subword_prefix", rank, b)
 			}
-			joined = a + b[len(m.prefix):]
+			whole = a + b[len(m.prefix):]
 		}
-		id, ok := m.ids[joined]
+		id, ok := m.ids[whole]
 		if !ok {
-			return fmt.Errorf("tokenizer.json: merge %d makes %q, which is not in the vocabulary", rank, joined)
+			return fmt.Errorf("tokenizer.json: merge %d makes %q, which is not in the vocabulary", rank, whole)
 		}
-		m.merges.set(left, right, newPair(rank, int(id)))
-		m.cuts = m.cuts && (!strings.HasPrefix(b, mark) || strings.HasSuffix(a, mark))
+		m.merges.set(left, right, rank, id)
+		joined.add(a, b)
 	}
 	return nil
 }

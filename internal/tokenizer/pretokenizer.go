@@ -95,12 +95,13 @@ func scanAll(scan scanner, piece string, first bool, emit func(string, bool)) {
 }
 
 // byteLevel writes each byte as its character.
-func byteLevel(s string) string {
-	var b strings.Builder
+func byteLevel(s string) string { return string(appendByteLevel(nil, s)) }
+
+func appendByteLevel(dst []byte, s string) []byte {
 	for i := range len(s) {
-		b.WriteRune(byteToRune[s[i]])
+		dst = utf8.AppendRune(dst, byteToRune[s[i]])
 	}
-	return b.String()
+	return dst
 }
 
 // digitsStep is the Digits pre-tokenizer: it cuts around numbers, or around each of their characters.
@@ -108,23 +109,19 @@ type digitsStep struct{ single bool }
 
 func (d digitsStep) split(piece string, first bool, emit func(string, bool)) {
 	t := classTable()
-	start, inNumber := 0, false
-	cut := func(i int) {
-		if i > start {
-			emit(piece[start:i], first)
-			start, first = i, false
-		}
-	}
 	for i := 0; i < len(piece); {
-		c, n := classOf(t, piece, i)
-		numeric := c == classNumber || c == classNumeric
-		if numeric != inNumber || numeric && d.single {
-			cut(i)
+		end := run(t, piece, i, ^numericSet)
+		switch {
+		case end > i:
+		case d.single:
+			_, n := classOf(t, piece, i)
+			end += n
+		default:
+			end = run(t, piece, i, numericSet)
 		}
-		inNumber = numeric
-		i += n
+		emit(piece[i:end], first)
+		i, first = end, false
 	}
-	cut(len(piece))
 }
 
 // splitStep is the Split pre-tokenizer with a pattern that may leave text between its matches.

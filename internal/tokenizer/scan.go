@@ -1,6 +1,9 @@
 package tokenizer
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // A scanner returns the end of the word of s that begins at i. It covers the text: there is nothing between two words.
 type scanner func(t *[classPage]class, s string, i int) int
@@ -52,13 +55,13 @@ func scanGPT2(t *[classPage]class, s string, i int) int {
 	j += n
 	switch {
 	case c.letter():
-		return letters(t, s, j)
+		return run(t, s, j, letterSet)
 	case c.number():
-		return numbers(t, s, j, len(s))
+		return run(t, s, j, 1<<classNumber)
 	case c.space():
 		return spaces(t, s, j, n)
 	}
-	return rest(t, s, j)
+	return run(t, s, j, restSet)
 }
 
 // contraction returns the length of s, t, re, ve, m, ll or d at the start of s, 0 if there is none.
@@ -107,21 +110,21 @@ func scanGPT4(digits int) scanner {
 		j := i + n
 		switch {
 		case c.letter():
-			return letters(t, s, j)
+			return run(t, s, j, letterSet)
 		case c.number():
 			return numbers(t, s, j, digits-1)
 		}
 		if j < len(s) && s[i] != '\r' && s[i] != '\n' {
 			next, size := classOf(t, s, j)
 			if next.letter() {
-				return letters(t, s, j+size)
+				return run(t, s, j+size, letterSet)
 			}
 			if s[i] == ' ' && next.rest() {
 				c, j = next, j+size
 			}
 		}
 		if c.rest() {
-			return newlines(s, rest(t, s, j))
+			return newlines(s, run(t, s, j, restSet))
 		}
 		return spacesByLine(t, s, i, n)
 	}
@@ -160,7 +163,7 @@ func scanCased(digits int, contractions bool) scanner {
 			}
 		}
 		if c.rest() {
-			j = rest(t, s, j)
+			j = run(t, s, j, restSet)
 			for j < len(s) && (s[j] == '\r' || s[j] == '\n' || s[j] == '/') {
 				j++
 			}
@@ -189,18 +192,11 @@ func upperEnd(t *[classPage]class, s string, i int) (end, shared int) {
 // gives back what the second needs.
 func lowerWord(t *[classPage]class, s string, i int) int {
 	i, shared := upperEnd(t, s, i)
-	start := i
-	for i < len(s) {
-		c, n := classOf(t, s, i)
-		if c != classLower && c != classModifier && c != classLetterOther && c != classMark {
-			break
-		}
-		i += n
-	}
-	if i == start {
+	end := run(t, s, i, lowerSet)
+	if end == i {
 		return shared
 	}
-	return i
+	return end
 }
 
 // upperWord matches [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]* where lowerWord does not.
@@ -211,10 +207,18 @@ func upperWord(t *[classPage]class, s string, i int) int {
 	return -1
 }
 
-func letters(t *[classPage]class, s string, i int) int {
+// run returns the end of the run of characters of a set that begins at i.
+func run(t *[classPage]class, s string, i int, set classSet) int {
 	for i < len(s) {
+		if c := s[i]; c < utf8.RuneSelf {
+			if !t[c].in(set) {
+				break
+			}
+			i++
+			continue
+		}
 		c, n := classOf(t, s, i)
-		if !c.letter() {
+		if !c.in(set) {
 			break
 		}
 		i += n
@@ -226,17 +230,6 @@ func numbers(t *[classPage]class, s string, i, most int) int {
 	for ; i < len(s) && most > 0; most-- {
 		c, n := classOf(t, s, i)
 		if !c.number() {
-			break
-		}
-		i += n
-	}
-	return i
-}
-
-func rest(t *[classPage]class, s string, i int) int {
-	for i < len(s) {
-		c, n := classOf(t, s, i)
-		if !c.rest() {
 			break
 		}
 		i += n

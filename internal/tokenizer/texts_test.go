@@ -99,3 +99,15 @@ func randomMix(rng *rand.Rand, specials []string) string {
 	}
 	return strings.ToValidUTF8(b.String(), "")
 }
+
+// largeText is at least size bytes of all kinds: more words than a cache holds, and long runs without a blank.
+func largeText(rng *rand.Rand, size int) string {
+	var b strings.Builder
+	for b.Len() < size {
+		b.WriteString(benchWords(rng) + randomText(rng) + randomCode(rng))
+		if rng.IntN(4) == 0 {
+			b.WriteString(strings.ReplaceAll(benchWords(rng), " ", ""))
+		}
+	}
+	return b.String()
+}

@@ -24,12 +24,22 @@ const (
 	classSpace
 )
 
-func (c class) letter() bool { return classUpper <= c && c <= classLetterOther }
+func (c class) letter() bool { return c.in(letterSet) }
 func (c class) number() bool { return c == classNumber }
 func (c class) space() bool  { return c == classSpace }
+func (c class) rest() bool   { return c.in(restSet) }
 
-// rest reports [^\s\p{L}\p{N}].
-func (c class) rest() bool { return c != classSpace && c != classNumber && !c.letter() }
+// A classSet has one bit for each class.
+type classSet uint16
+
+const (
+	letterSet  classSet = 1<<classUpper | 1<<classLower | 1<<classTitle | 1<<classModifier | 1<<classLetterOther
+	lowerSet   classSet = 1<<classLower | 1<<classModifier | 1<<classLetterOther | 1<<classMark
+	numericSet classSet = 1<<classNumber | 1<<classNumeric
+	restSet             = ^(letterSet | 1<<classNumber | 1<<classSpace) // [^\s\p{L}\p{N}]
+)
+
+func (c class) in(s classSet) bool { return s>>(c&15)&1 != 0 }
 
 // classPage is the size of the table: above it only ideographs end and variation selectors, tags and private characters stand.
 const classPage = 0x34000
