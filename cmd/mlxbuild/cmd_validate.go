@@ -146,7 +146,7 @@ func appendFile(path, text string) error {
 		}
 	}
 	if err != nil {
-		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err)}
+		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err), hints: hintsOf(err)}
 	}
 	return nil
 }
