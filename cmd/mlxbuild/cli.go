@@ -74,6 +74,7 @@ type app struct {
 	locked  bool
 	offline bool
 	calm    bool // say nothing when there is nothing to do
+	streams bool // the answer is events in JSON, and run_end is still to come
 	github  bool
 
 	runtimes *backend.Set
@@ -124,6 +125,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	err = parsed.Run(a)
 	if err != nil && !errors.Is(err, errSaid) {
 		a.sayError(err)
+	}
+	if a.streams {
+		a.runEnd(endState(nil, err), err)
 	}
 	return exitCode(err)
 }

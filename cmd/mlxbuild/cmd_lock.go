@@ -35,6 +35,7 @@ every key before anything is fetched. What is locked already stays as it is.
 }
 
 func (c lockCmd) Run(a *app) error {
+	a.streams = a.json // until its document is there
 	p, err := a.open(c.Recipes)
 	if err != nil {
 		return err
@@ -223,6 +224,7 @@ func (c lockCmd) tell(a *app, p *project, before map[string]*lock.Lock) error {
 	}
 	sort.Slice(changes, func(i, j int) bool { return changes[i].File < changes[j].File })
 	if a.json {
+		a.streams = false
 		return printJSON(a.stdout, map[string]any{"version": 1, "changes": changes})
 	}
 	if a.quiet {
@@ -260,6 +262,7 @@ is fetched twice. What was interrupted goes on where it stopped.`
 }
 
 func (c fetchCmd) Run(a *app) error {
+	a.streams = a.json
 	files, names, err := splitArgs(c.Args)
 	if err != nil {
 		return err

@@ -18,27 +18,36 @@ import (
 
 // sayError prints an error with its hints.
 func (a *app) sayError(err error) {
+	for _, e := range apart(err) {
+		if diags, ok := e.(spec.Diags); ok {
+			a.sayDiags(diags)
+			continue
+		}
+		a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), e.Error())
+		for _, h := range hintsOf(e) {
+			a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
+		}
+		a.markError(e)
+	}
+}
+
+// apart are the errors that one stands for, each to be told by itself: spec.Diags where they have a place in a recipe or a model.
+func apart(err error) (out []error) {
 	var diags spec.Diags
 	if errors.As(err, &diags) {
-		a.sayDiags(diags)
-		return
+		return []error{diags}
 	}
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range several.Unwrap() {
-			a.sayError(e)
+			out = append(out, apart(e)...)
 		}
-		return
+		return out
 	}
 	var u *unresolved
 	if errors.As(err, &u) {
-		a.sayDiags(spec.Diags{u.diag()})
-		return
+		return []error{spec.Diags{u.diag()}}
 	}
-	a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), err.Error())
-	for _, h := range hintsOf(err) {
-		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
-	}
-	a.markError(err)
+	return []error{err}
 }
 
 // markError marks an error where GitHub shows it. What stands for several that have marks of their own, and what is no fault, gets none.
