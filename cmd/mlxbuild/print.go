@@ -31,6 +31,14 @@ func (a *app) sayError(err error) {
 	}
 }
 
+// sayWarning tells of an error that ends nothing.
+func (a *app) sayWarning(what string, err error) {
+	a.term.Line("%s %s: %v", a.term.Paint(term.Yellow, "warning:"), what, err)
+	for _, h := range hintsOf(err) {
+		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
+	}
+}
+
 // apart are the errors that one stands for, each to be told by itself: spec.Diags where they have a place in a recipe or a model.
 func apart(err error) (out []error) {
 	var diags spec.Diags
