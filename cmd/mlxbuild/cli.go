@@ -127,7 +127,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		a.sayError(err)
 	}
 	if a.streams {
-		a.runEnd(endState(nil, err), err)
+		a.endEvents(endState(nil, err), err)
 	}
 	return exitCode(err)
 }

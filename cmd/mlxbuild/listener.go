@@ -183,7 +183,7 @@ func (l *listener) finish(outcomes []executor.Outcome, err error) {
 	defer l.mu.Unlock()
 	l.app.term.Finish()
 	if l.app.json {
-		l.app.runEnd(endState(outcomes, err), err)
+		l.app.endEvents(endState(outcomes, err), err)
 	}
 	if l.opened {
 		fmt.Fprintln(l.app.stdout, "::endgroup::")
@@ -286,9 +286,9 @@ func (l *listener) json(e executor.Event) {
 	case executor.Status, executor.Message:
 		j.Event, j.Reason = "message", e.Message
 	}
-	l.app.event(j)
+	l.app.writeEvent(j)
 	for _, w := range e.Warnings {
-		l.app.event(eventJSON{Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
+		l.app.writeEvent(eventJSON{Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
 	}
 }
 
@@ -302,8 +302,8 @@ func (l *listener) total(id step.ID) int64 {
 	return 0
 }
 
-// event writes one line.
-func (a *app) event(j eventJSON) {
+// writeEvent writes one line.
+func (a *app) writeEvent(j eventJSON) {
 	j.V, j.T = 1, time.Now().UTC().Format(time.RFC3339Nano)
 	line, err := json.Marshal(j)
 	if err == nil {
@@ -311,16 +311,16 @@ func (a *app) event(j eventJSON) {
 	}
 }
 
-// runEnd closes the list of events: what ended the run, if it is no step's and nobody's wish, and the state.
-func (a *app) runEnd(state string, err error) {
+// endEvents closes the list of events: what ended the run, if it is no step's and nobody's wish, and the state.
+func (a *app) endEvents(state string, err error) {
 	if state == "refused" {
 		for _, e := range apart(err) {
 			for _, j := range errorEvents(e) {
-				a.event(j)
+				a.writeEvent(j)
 			}
 		}
 	}
-	a.event(eventJSON{Event: "run_end", State: state})
+	a.writeEvent(eventJSON{Event: "run_end", State: state})
 	a.streams = false
 }
 
