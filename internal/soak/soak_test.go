@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
@@ -69,6 +70,41 @@ func TestKills(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.work, "scene*")); left != nil {
 		t.Errorf("scenes are left: %v", left)
+	}
+}
+
+// What kills leave is seen, in the user's folder too: the lock of a run that is dead goes with a collection, one that somebody holds does not.
+func TestLeftovers(t *testing.T) {
+	s := gate(t)
+	stages, err := s.stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc := stages["built"]
+	t.Setenv("HOME", filepath.Join(sc.dir, "home"))
+	t.Setenv("XDG_CACHE_HOME", "")
+	c, err := cache.Open(sc.cache(), cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	release, err := c.LockForUser(t.Context(), "held", func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks := filepath.Join("home", ".cache", "mlxbuild", "locks")
+	if err := os.WriteFile(filepath.Join(sc.dir, locks, "dead.lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if said, want := sc.leftovers(), "left behind for ever: "+filepath.Join(locks, "held.lock"); said != want {
+		t.Errorf("%q, want %q", said, want)
+	}
+	release()
+	if err := os.Remove(filepath.Join(sc.dir, "another.yaml")); err != nil { // that it made
+		t.Fatal(err)
+	}
+	if said := sc.leftovers(); said != "" {
+		t.Errorf("%q", said)
 	}
 }
 
