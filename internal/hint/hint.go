@@ -33,7 +33,7 @@ var answers = []struct {
 	{[]error{syscall.EROFS}, "the disk is mounted read-only: mount it for writing, or set MLXBUILD_CACHE and the output to folders that can be written"},
 	{[]error{syscall.EMFILE, syscall.ENFILE}, "too many files are open: allow more (ulimit -n 4096), or run fewer steps at a time (--jobs 1)"},
 	{[]error{syscall.ENOMEM}, "there is too little memory: close other programs, or run fewer steps at a time (--jobs 1)"},
-	{[]error{syscall.EFBIG}, "neither the disk nor a limit (ulimit -f) may forbid files of this size: raise the limit, or choose another disk"},
+	{[]error{syscall.EFBIG}, "files of this size are not allowed there: raise the limit (ulimit -f), or choose another disk"},
 	{[]error{syscall.ENOLCK, syscall.ENOSYS}, "the file system has no locks: set MLXBUILD_CACHE to a folder on a disk of this machine"},
 	{[]error{syscall.ENAMETOOLONG}, "the path is too long for this file system: choose a shorter name, or a folder nearer to the top"},
 	{[]error{syscall.ELOOP}, "links lead in a circle there: mend or remove them"},
