@@ -208,7 +208,7 @@ func (c acceptCmd) Run(a *app) error {
 		n++
 	}
 	if n == 0 {
-		return &fault{code: exitUsage, msg: "there is nothing to accept: validations of kind fidelity measure KL, and benchmarks time"}
+		return &fault{code: exitUsage, msg: "there is nothing to accept: validations of kind fidelity measure KL, and benchmarks time", hints: []string{"write one into the recipe: docs/recipe.md has both"}}
 	}
 	return nil
 }

@@ -304,7 +304,7 @@ func (s *soak) each(n int, do func(i int, dir string) error) error {
 		mu.Lock()
 		stop := failed != nil
 		mu.Unlock()
-		if stop || s.over() {
+		if stop || s.ctx.Err() != nil || i > 0 && s.over() { // a part that did nothing would have proved nothing
 			break
 		}
 		next <- i
