@@ -29,6 +29,7 @@ var layers = []layer{
 	{"internal/oracle", "", "it finds other programs for tests"},
 	{"internal/atomicfile", "", "it stands below everything that writes"},
 	{"internal/jsonx", "", "it stands below everything that reads JSON"},
+	{"internal/hint", "", "it stands below everything that says errors"},
 	{"internal/cpu", "", "it looks at the processor"},
 	{"internal/asmgen", "", "it writes text"},
 	{"internal/quant", "internal/cpu", "arithmetic needs no files and no models"},
@@ -64,9 +65,9 @@ var layers = []layer{
 
 	{"spec", "schemas", "a recipe is valid before anything is known about models"},
 	{"internal/step", "spec internal/cache internal/result", "what every kind of step is made of; it knows none of them"},
-	{"internal/step/*", "internal/step spec internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
+	{"internal/step/*", "internal/step spec internal/hint internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
 		"a kind of step sees its inputs and parameters: not the planner, not the executor, no other kind"},
-	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
+	{"planner", "spec internal/step internal/cache internal/hint", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
 	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
 
 	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},

@@ -247,7 +247,7 @@ func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 func (w worker) files(key cache.Digest) (map[string]string, error) {
 	rec, ok := w.run.o.Cache.Record(key)
 	if !ok {
-		return nil, fmt.Errorf("the record %s went away while it was needed; run again", key.Short())
+		return nil, &cache.Error{What: "the record " + key.Short() + " went away, or cannot be read, while it was needed", Do: "run the same command again; mlxbuild cache verify says what is damaged"}
 	}
 	files := map[string]string{}
 	for _, o := range rec.Outputs {

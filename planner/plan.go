@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hint"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -122,8 +123,8 @@ func UnmatchedRules(g *Graph, forecasts []*step.Forecast) spec.Diags {
 }
 
 func hints(err error) []string {
-	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
-		return []string{h.Hint()}
+	if h := hint.Of(err); h != "" {
+		return []string{h}
 	}
 	return nil
 }

@@ -18,9 +18,15 @@ import (
 )
 
 // FolderError says why a folder is not a model that this runtime can run.
-type FolderError struct{ Dir, What string }
+type FolderError struct {
+	Dir, What string
+	Err       error // what it comes from, nil where What says it all
+}
 
 func (e *FolderError) Error() string { return e.Dir + ": " + e.What }
+
+// Unwrap is what it comes from: it may be the operating system's.
+func (e *FolderError) Unwrap() error { return e.Err }
 
 // maxConfig is the largest config.json that is read.
 const maxConfig = 16 << 20
@@ -221,7 +227,7 @@ func (w *weights) close() error {
 func readFolder(dir string) (*settings, *weights, error) {
 	config, err := readSmall(filepath.Join(dir, "config.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, &FolderError{dir, "there is no config.json in it: it is not a model folder"}
+		return nil, nil, &FolderError{dir, "there is no config.json in it: it is not a model folder", nil}
 	}
 	if err != nil {
 		return nil, nil, err
@@ -232,19 +238,19 @@ func readFolder(dir string) (*settings, *weights, error) {
 	}
 	s, err := parseConfig(config, generation)
 	if err != nil {
-		return nil, nil, &FolderError{dir, err.Error()}
+		return nil, nil, &FolderError{dir, err.Error(), err}
 	}
 	files, err := safetensors.OpenFolder(dir)
 	if err != nil {
 		var format *safetensors.FormatError
 		if errors.As(err, &format) && format.File != dir {
-			return nil, nil, &FolderError{dir, format.Error()}
+			return nil, nil, &FolderError{dir, format.Error(), format}
 		}
 		return nil, nil, err
 	}
 	w, err := load(s, files)
 	if err != nil {
-		return nil, nil, &FolderError{dir, err.Error()}
+		return nil, nil, &FolderError{dir, err.Error(), err}
 	}
 	return s, w, nil
 }

@@ -55,7 +55,7 @@ func headDigest(dir, module string, w *weights) (sum [32]byte, err error) {
 		fmt.Fprintf(h, "%s %s %v\n", last, t.DType, t.Shape)
 		data := w.maps[file].Bytes()
 		if t.End > int64(len(data)) {
-			return sum, &FolderError{dir, "it changed while it was opened"}
+			return sum, &FolderError{dir, "it changed while it was opened", nil}
 		}
 		h.Write(data[t.Begin:t.End])
 	}

@@ -95,6 +95,8 @@ func (e *Error) Hint() string {
 		return "the model does not fit this machine in this arithmetic; take a smaller one, or runtime: builtin"
 	case "unsupported":
 		return "runtime: builtin runs LLaMA models"
+	case "protocol":
+		return "see that the disk of " + os.TempDir() + " is well and has room, then run the same command again; mlxbuild runtime list says what is installed"
 	}
 	return ""
 }

@@ -74,6 +74,7 @@ type app struct {
 	locked  bool
 	offline bool
 	calm    bool // say nothing when there is nothing to do
+	streams bool // the answer is events in JSON, and run_end is still to come
 	github  bool
 
 	runtimes *backend.Set
@@ -115,7 +116,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	a.json, a.quiet, a.locked, a.offline = c.JSON, c.Quiet, c.Locked, c.Offline
 	if c.Directory != "" {
 		if err := os.Chdir(c.Directory); err != nil {
-			a.sayError(&fault{code: exitUsage, msg: fmt.Sprintf("-C %s: %v", c.Directory, errors.Unwrap(err))})
+			a.sayError(&fault{code: exitUsage, msg: fmt.Sprintf("-C %s: %v", c.Directory, errors.Unwrap(err)), hints: hintsOf(err)})
 			return exitUsage
 		}
 	}
@@ -124,6 +125,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	err = parsed.Run(a)
 	if err != nil && !errors.Is(err, errSaid) {
 		a.sayError(err)
+	}
+	if a.streams {
+		a.endEvents(endState(nil, err), err)
 	}
 	return exitCode(err)
 }

@@ -129,7 +129,10 @@ func (p *project) benchmarks(outcomes []executor.Outcome) ([]report.Bench, error
 		}
 		rec := o.Record
 		if rec == nil {
-			if rec, ok = p.cache.Record(o.Key); !ok {
+			if rec, ok = p.cache.Record(o.Key); !ok && settled(o.State) {
+				return nil, unreadable(s)
+			}
+			if !ok {
 				continue
 			}
 		}

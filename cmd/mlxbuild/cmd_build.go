@@ -40,7 +40,7 @@ func (b buildCmd) Run(a *app) error {
 	if b.DryRun {
 		return planCmd{Args: b.Args}.Run(a)
 	}
-	a.quick, a.commands = b.Quick, b.Commands
+	a.quick, a.commands, a.streams = b.Quick, b.Commands, a.json
 	p, err := a.open(b.Args)
 	if err != nil {
 		return err

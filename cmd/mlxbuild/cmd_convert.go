@@ -160,6 +160,7 @@ func (c conversion) options() []string {
 
 // convert makes a recipe in memory, plans it with the output folder that was asked for, and builds it.
 func (a *app) convert(c conversion) error {
+	a.streams = a.json && !c.PrintRecipe
 	if err := c.check(); err != nil {
 		return err
 	}

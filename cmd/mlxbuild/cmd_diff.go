@@ -100,7 +100,7 @@ func (a *app) results(path string) ([]result.Line, error) {
 		return nil, &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be read: %v", path, pe.Err), hints: []string{"name a results.jsonl; builds write one into build/"}}
 	}
 	if err != nil {
-		return nil, &fault{code: exitBadInput, msg: err.Error()}
+		return nil, &fault{code: exitBadInput, msg: err.Error(), hints: hintsOf(err)}
 	}
 	for i, what := range left {
 		if i == 3 && len(left) > 4 {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -34,6 +35,7 @@ every key before anything is fetched. What is locked already stays as it is.
 }
 
 func (c lockCmd) Run(a *app) error {
+	a.streams = a.json // until its document is there
 	p, err := a.open(c.Recipes)
 	if err != nil {
 		return err
@@ -48,7 +50,7 @@ func (c lockCmd) Run(a *app) error {
 		return err
 	}
 	if a.locked {
-		return c.check(a, p, models)
+		return c.check(a, p, before, models)
 	}
 	tools, err := a.updateTools(p, c.Update)
 	if err != nil {
@@ -135,7 +137,7 @@ func (c lockCmd) named(p *project, locks map[string]*lock.Lock, sources, tools m
 }
 
 // check is lock --locked: what would be written is told, and nothing is.
-func (c lockCmd) check(a *app, p *project, missing []wanted) error {
+func (c lockCmd) check(a *app, p *project, before map[string]*lock.Lock, missing []wanted) error {
 	if len(c.Update) > 0 {
 		return &fault{code: exitUsage, msg: "--locked and --update exclude each other"}
 	}
@@ -145,34 +147,32 @@ func (c lockCmd) check(a *app, p *project, missing []wanted) error {
 	if err := a.lockTools(p); err != nil {
 		return err
 	}
-	locks, err := locksOf(p.recipes)
+	if c.Prune {
+		if err := c.unneeded(a, p, before); err != nil {
+			return err
+		}
+	}
+	return c.tell(a, p, before)
+}
+
+// unneeded tells which lines --prune would drop.
+func (c lockCmd) unneeded(a *app, p *project, before map[string]*lock.Lock) error {
+	pruned, err := locksOf(p.recipes)
 	if err != nil {
 		return err
 	}
 	n := 0
-	for file, l := range locks {
-		before := l.Lines()
-		if l.Prune(c.asked(p, file)); !c.Prune {
-			continue
-		}
-		left := l.Lines()
-		for _, line := range before {
-			if !slices.Contains(left, line) {
-				a.term.Line("-%s: %s", shortPath(file), line)
-				n++
-			}
+	for _, file := range slices.Sorted(maps.Keys(pruned)) {
+		pruned[file].Prune(c.asked(p, file))
+		for _, line := range lock.Diff(before[file], pruned[file]) {
+			a.term.Line("-%s: %s", shortPath(file), line[1:])
+			n++
 		}
 	}
-	if n > 0 {
-		return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(n, "line is", "lines are") + " in it that no recipe needs", hints: []string{"mlxbuild lock --prune drops them"}}
+	if n == 0 {
+		return nil
 	}
-	return c.tell(a, p, locksUnchanged(p))
-}
-
-// locksUnchanged is for telling that nothing was done.
-func locksUnchanged(p *project) map[string]*lock.Lock {
-	locks, _ := locksOf(p.recipes) // they were read a moment ago
-	return locks
+	return &fault{code: exitLock, msg: "the lock is out of date: " + planner.Count(n, "line is", "lines are") + " in it that no recipe needs", hints: []string{"mlxbuild lock --prune drops them"}}
 }
 
 // asked are the sources that recipes ask a lock for, with the files of data sets.
@@ -224,6 +224,7 @@ func (c lockCmd) tell(a *app, p *project, before map[string]*lock.Lock) error {
 	}
 	sort.Slice(changes, func(i, j int) bool { return changes[i].File < changes[j].File })
 	if a.json {
+		a.streams = false
 		return printJSON(a.stdout, map[string]any{"version": 1, "changes": changes})
 	}
 	if a.quiet {
@@ -261,6 +262,7 @@ is fetched twice. What was interrupted goes on where it stopped.`
 }
 
 func (c fetchCmd) Run(a *app) error {
+	a.streams = a.json
 	files, names, err := splitArgs(c.Args)
 	if err != nil {
 		return err
@@ -297,7 +299,7 @@ func (c fetchCmd) Run(a *app) error {
 	return nil
 }
 
-// sourcesOf picks the steps that fetch models.
+// sourcesOf picks the steps that fetch models and corpora.
 func sourcesOf(p *project, names []string) (ids []step.ID, err error) {
 	hit := map[string]bool{}
 	for id, s := range p.graph.Steps {
@@ -306,7 +308,7 @@ func sourcesOf(p *project, names []string) (ids []step.ID, err error) {
 		}
 		picked := len(names) == 0
 		for _, n := range names {
-			if ok, err := path.Match(n, strings.TrimPrefix(strings.TrimPrefix(s.Name, "source "), "corpus ")); err == nil && ok {
+			if ok, err := path.Match(n, s.Labels["model"]+s.Labels["corpus"]); err == nil && ok { // it has one of them
 				picked, hit[n] = true, true
 			}
 		}
@@ -344,7 +346,8 @@ func (a *app) writeHFCache(p *project) error {
 	return nil
 }
 
-// likelyFiles is a guess at the Hub's listing when it cannot be asked: what is large is in LFS. Names of blobs follow it; where the guess is wrong they are found by their paths all the same.
+// likelyFiles stand for the Hub's listing when it cannot be asked: the lock's, as if all were in LFS. Those that are not get another blob's name than Hugging Face's programs would give them; they find them
+// by their paths all the same.
 func likelyFiles(m spec.Model) (out []hub.File) {
 	for _, f := range m.Pin.Files {
 		out = append(out, hub.File{Path: f.Path, Size: f.Size, SHA256: hex.EncodeToString(f.SHA256[:])})

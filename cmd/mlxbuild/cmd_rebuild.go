@@ -124,7 +124,7 @@ func placeFor(c *cache.Cache, keep string) (dir string, remove func(), err error
 		return "", nil, &fault{code: exitUsage, msg: "--keep " + keep + ": there is something in it", hints: []string{"name a folder that is not there yet"}}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", nil, &fault{code: exitUsage, msg: fmt.Sprintf("--keep %s: %v", keep, err)}
+		return "", nil, &fault{code: exitUsage, msg: fmt.Sprintf("--keep %s: %v", keep, err), hints: hintsOf(err)}
 	}
 	return dir, func() {}, nil
 }

@@ -124,7 +124,7 @@ func writeFile(path string, data func() ([]byte, error)) error {
 		err = atomicfile.Write(path, b, 0o644)
 	}
 	if err != nil {
-		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err)}
+		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err), hints: hintsOf(err)}
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func appendFile(path, text string) error {
 		}
 	}
 	if err != nil {
-		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err)}
+		return &fault{code: exitUsage, msg: fmt.Sprintf("%s cannot be written: %v", path, err), hints: hintsOf(err)}
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (c acceptCmd) Run(a *app) error {
 		n++
 	}
 	if n == 0 {
-		return &fault{code: exitUsage, msg: "there is nothing to accept: validations of kind fidelity measure KL, and benchmarks time"}
+		return &fault{code: exitUsage, msg: "there is nothing to accept: validations of kind fidelity measure KL, and benchmarks time", hints: []string{"write one into the recipe: docs/recipe.md has both"}}
 	}
 	return nil
 }

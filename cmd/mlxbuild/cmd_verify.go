@@ -158,7 +158,7 @@ func (a *app) verifyFolders(dirs []string) error {
 		}
 	}
 	if n > 0 {
-		return &fault{code: exitBadInput, msg: planner.Count(n, "problem", "problems") + " found"}
+		return &fault{code: exitBadInput, msg: planner.Count(n, "problem", "problems") + " found", hints: []string{"mlxbuild build puts right what it made; what came from elsewhere has to be fetched again"}}
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (a *app) onPage(markdown string) {
 		return
 	}
 	if err := appendFile(path, markdown); err != nil {
-		a.term.Line("warning: the step summary could not be written: %v", err)
+		a.sayWarning("the step summary could not be written", err)
 	}
 }
 
@@ -111,7 +111,7 @@ func (a *app) setOutputs(count map[executor.State]int) {
 	}
 	nothing := count[executor.Done]+count[executor.Failed]+count[executor.Skipped] == 0
 	if err := appendFile(path, fmt.Sprintf("nothing-to-do=%t\nmade=%d\n", nothing, count[executor.Done])); err != nil {
-		a.term.Line("warning: the outputs of the job's step could not be written: %v", err)
+		a.sayWarning("the outputs of the job's step could not be written", err)
 	}
 }
 

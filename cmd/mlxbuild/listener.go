@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/planner"
+	"github.com/mlxbuild/mlxbuild/spec"
 )
 
 // listener turns a run's events into lines and a bar for people, or into JSON lines for programs. Events come from several goroutines.
@@ -183,7 +183,7 @@ func (l *listener) finish(outcomes []executor.Outcome, err error) {
 	defer l.mu.Unlock()
 	l.app.term.Finish()
 	if l.app.json {
-		l.write(eventJSON{V: 1, T: time.Now().UTC().Format(time.RFC3339Nano), Event: "run_end", State: endState(outcomes, err)})
+		l.app.endEvents(endState(outcomes, err), err)
 	}
 	if l.opened {
 		fmt.Fprintln(l.app.stdout, "::endgroup::")
@@ -192,7 +192,7 @@ func (l *listener) finish(outcomes []executor.Outcome, err error) {
 
 func endState(outcomes []executor.Outcome, err error) string {
 	switch {
-	case errors.Is(err, executor.ErrInterrupted):
+	case exitCode(err) == exitInterrupted:
 		return "interrupted"
 	case err != nil:
 		return "refused"
@@ -260,7 +260,7 @@ type eventJSON struct {
 }
 
 func (l *listener) json(e executor.Event) {
-	j := eventJSON{V: 1, T: time.Now().UTC().Format(time.RFC3339Nano), Reason: e.Reason, Second: e.Seconds}
+	j := eventJSON{Reason: e.Reason, Second: e.Seconds}
 	if e.Kind != executor.RunStart {
 		s := l.graph.Steps[e.ID]
 		j.ID, j.Pos = s.Name, s.Pos.String()
@@ -286,9 +286,9 @@ func (l *listener) json(e executor.Event) {
 	case executor.Status, executor.Message:
 		j.Event, j.Reason = "message", e.Message
 	}
-	l.write(j)
+	l.app.writeEvent(j)
 	for _, w := range e.Warnings {
-		l.write(eventJSON{V: 1, T: j.T, Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
+		l.app.writeEvent(eventJSON{Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
 	}
 }
 
@@ -302,9 +302,45 @@ func (l *listener) total(id step.ID) int64 {
 	return 0
 }
 
-func (l *listener) write(j eventJSON) {
+// writeEvent writes one line.
+func (a *app) writeEvent(j eventJSON) {
+	j.V, j.T = 1, time.Now().UTC().Format(time.RFC3339Nano)
 	line, err := json.Marshal(j)
 	if err == nil {
-		fmt.Fprintf(l.app.stdout, "%s\n", line)
+		fmt.Fprintf(a.stdout, "%s\n", line)
 	}
+}
+
+// endEvents closes the list of events: what ended the run, if it is no step's and nobody's wish, and the state.
+func (a *app) endEvents(state string, err error) {
+	if state == "refused" {
+		for _, e := range apart(err) {
+			for _, j := range errorEvents(e) {
+				a.writeEvent(j)
+			}
+		}
+	}
+	a.writeEvent(eventJSON{Event: "run_end", State: state})
+	a.streams = false
+}
+
+func errorEvents(err error) (out []eventJSON) {
+	diags, ok := err.(spec.Diags)
+	if !ok {
+		diags = spec.Diags{{Msg: err.Error(), Hints: hintsOf(err)}}
+	}
+	for _, d := range diags {
+		j := eventJSON{Event: "message", State: "error", Error: d.Msg}
+		if d.Warning {
+			j.State = "warning"
+		}
+		if d.Pos.File != "" && d.Pos.File != memoryRecipe {
+			j.Pos = d.Pos.String()
+		}
+		if len(d.Hints) > 0 {
+			j.Hint = d.Hints[0]
+		}
+		out = append(out, j)
+	}
+	return out
 }

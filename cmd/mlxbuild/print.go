@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
-	"syscall"
 
+	"github.com/mlxbuild/mlxbuild/internal/hint"
 	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/spec"
@@ -19,27 +18,44 @@ import (
 
 // sayError prints an error with its hints.
 func (a *app) sayError(err error) {
-	var diags spec.Diags
-	if errors.As(err, &diags) {
-		a.sayDiags(diags)
-		return
-	}
-	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range several.Unwrap() {
-			a.sayError(e)
+	for _, e := range apart(err) {
+		if diags, ok := e.(spec.Diags); ok {
+			a.sayDiags(diags)
+			continue
 		}
-		return
+		a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), e.Error())
+		for _, h := range hintsOf(e) {
+			a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
+		}
+		a.markError(e)
 	}
-	var u *unresolved
-	if errors.As(err, &u) {
-		a.sayDiags(spec.Diags{u.diag()})
-		return
-	}
-	a.term.Line("%s %s", a.term.Paint(term.Red, "error:"), err.Error())
+}
+
+// sayWarning tells of an error that ends nothing.
+func (a *app) sayWarning(what string, err error) {
+	a.term.Line("%s %s: %v", a.term.Paint(term.Yellow, "warning:"), what, err)
 	for _, h := range hintsOf(err) {
 		a.term.Line("%s %s", a.term.Paint(term.Bold, "hint:"), h)
 	}
-	a.markError(err)
+}
+
+// apart are the errors that one stands for, each to be told by itself: spec.Diags where they have a place in a recipe or a model.
+func apart(err error) (out []error) {
+	var diags spec.Diags
+	if errors.As(err, &diags) {
+		return []error{diags}
+	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range several.Unwrap() {
+			out = append(out, apart(e)...)
+		}
+		return out
+	}
+	var u *unresolved
+	if errors.As(err, &u) {
+		return []error{spec.Diags{u.diag()}}
+	}
+	return []error{err}
 }
 
 // markError marks an error where GitHub shows it. What stands for several that have marks of their own, and what is no fault, gets none.
@@ -66,35 +82,10 @@ func hintsOf(err error) []string {
 	if errors.As(err, &f) {
 		return f.hints
 	}
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		return []string{h.Hint()}
-	}
-	if h := systemHint(err); h != "" {
+	if h := hint.Of(err); h != "" {
 		return []string{h}
 	}
 	return nil
-}
-
-// systemHint says what to do about what the operating system said, wherever in the program it came up.
-func systemHint(err error) string {
-	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return "free some room; mlxbuild cache gc --max-size 5GiB makes the cache smaller"
-	case errors.Is(err, syscall.EDQUOT):
-		return "your quota on this disk is used up: free some room, or set MLXBUILD_CACHE to a folder on another disk"
-	case errors.Is(err, syscall.EIO):
-		return "the disk reports an error: look at the system's log and at the disk before you trust what is on it; mlxbuild checks what it takes from its cache, and the same command goes on from there"
-	case errors.Is(err, syscall.EROFS):
-		return "the disk is mounted read-only: mount it for writing, or set MLXBUILD_CACHE and the output to folders that can be written"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return "too many files are open: allow more (ulimit -n 4096), or run fewer steps at a time (--jobs 1)"
-	case errors.Is(err, syscall.ENOLCK), errors.Is(err, syscall.ENOSYS):
-		return "the file system has no locks: set MLXBUILD_CACHE to a folder on a disk of this machine"
-	case errors.Is(err, fs.ErrPermission):
-		return "mend the permissions, or run as the user who owns it"
-	}
-	return ""
 }
 
 // sayDiags prints problems of recipes and models. Those of a recipe made in memory have no position that a person could open.

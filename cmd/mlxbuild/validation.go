@@ -21,7 +21,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
-// validations are the judged results of the wanted steps that are validations, in plan order. Those without a record are left out.
+// validations are the judged results of the wanted steps that are validations, in plan order. Those that were not made are left out.
 func (p *project) validations(outcomes []executor.Outcome) ([]report.Validation, error) {
 	var out []report.Validation
 	accepted := map[string]*judge.AcceptedFile{}
@@ -32,6 +32,9 @@ func (p *project) validations(outcomes []executor.Outcome) ([]report.Validation,
 			continue
 		}
 		rec, ok := p.cache.Record(outcomes[id].Key)
+		if !ok && settled(outcomes[id].State) {
+			return nil, unreadable(s)
+		}
 		if !ok {
 			continue
 		}
@@ -53,6 +56,14 @@ func (p *project) validations(outcomes []executor.Outcome) ([]report.Validation,
 			Made: changed(outcomes[id].State)})
 	}
 	return out, nil
+}
+
+// settled steps have a record.
+func settled(s executor.State) bool { return s == executor.UpToDate || changed(s) }
+
+// unreadable is a result that was there a moment ago. Who left it out would judge as if nobody had asked for it.
+func unreadable(s step.Step) error {
+	return &fault{code: exitFailed, msg: "the record of " + s.Name + " cannot be read", hints: []string{"run the same command again; mlxbuild cache verify says what is damaged"}}
 }
 
 // validation of the recipe that a step belongs to.

@@ -19,7 +19,10 @@ var ErrMissing = errors.New("not in the cache")
 func (c *Cache) Blob(d Digest) (path string, size int64, err error) {
 	path = c.path("blobs", d)
 	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() {
+	if err != nil {
+		return "", 0, missing(err)
+	}
+	if !info.Mode().IsRegular() {
 		return "", 0, ErrMissing
 	}
 	if known, ok := c.Memo(StatKey(info)); ok && known == d {
@@ -28,11 +31,19 @@ func (c *Cache) Blob(d Digest) (path string, size int64, err error) {
 	return c.prove(d, path)
 }
 
+// missing is a blob that the operating system does not give: why, where that is more than that it is not there.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrMissing
+	}
+	return fmt.Errorf("%w: %w", ErrMissing, err)
+}
+
 // prove hashes a blob whose state this machine has not seen. Wrong content is moved away.
 func (c *Cache) prove(d Digest, path string) (string, int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", 0, ErrMissing
+		return "", 0, missing(err)
 	}
 	defer f.Close()
 	got, n, err := hashFile(f, nil)

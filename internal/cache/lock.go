@@ -27,12 +27,18 @@ func (c *Cache) LockDevice(ctx context.Context, waiting func(holder string)) (re
 
 // LockForUser holds a name for this process among all runs of this user, whatever cache they have.
 func (c *Cache) LockForUser(ctx context.Context, name string, waiting func(holder string)) (release func(), err error) {
-	if dir, err := os.UserCacheDir(); err == nil {
-		if release, err := c.lockFile(ctx, filepath.Join(dir, "mlxbuild", name+".lock"), waiting); err == nil || ctx.Err() != nil {
+	if dir, ok := userLocks(); ok {
+		if release, err := c.lockFile(ctx, filepath.Join(dir, name+".lock"), waiting); err == nil || ctx.Err() != nil {
 			return release, err
 		}
 	}
 	return c.lockFile(ctx, filepath.Join(c.dir, "locks", name+".lock"), waiting)
+}
+
+// userLocks is the folder of the locks that all runs of this user have in common.
+func userLocks() (dir string, ok bool) {
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "mlxbuild", "locks"), err == nil
 }
 
 func (c *Cache) lockFile(ctx context.Context, path string, waiting func(holder string)) (func(), error) {
@@ -88,10 +94,14 @@ func tryLockFile(path string) (release func(), ok bool) {
 	return release, ok && err == nil
 }
 
-// sweepLocks removes lock files whose holders were killed, and which nobody may ever want again: those of steps that are made no more, of stages and of leases.
+// sweepLocks removes lock files whose holders were killed, and which nobody may ever want again: those of steps that are made no more, of stages, of leases, and of projects.
 func (c *Cache) sweepLocks() {
-	for _, sub := range []string{"locks", "tmp", "leases"} {
-		entries, err := os.ReadDir(filepath.Join(c.dir, sub))
+	dirs := []string{filepath.Join(c.dir, "locks"), filepath.Join(c.dir, "tmp"), filepath.Join(c.dir, "leases")}
+	if dir, ok := userLocks(); ok {
+		dirs = append(dirs, dir)
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue
 		}
@@ -99,7 +109,7 @@ func (c *Cache) sweepLocks() {
 			if info, err := e.Info(); !strings.HasSuffix(e.Name(), ".lock") || err != nil || !old(info) {
 				continue
 			}
-			if release, ok := tryLockFile(filepath.Join(c.dir, sub, e.Name())); ok {
+			if release, ok := tryLockFile(filepath.Join(dir, e.Name())); ok {
 				release()
 			}
 		}

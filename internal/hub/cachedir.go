@@ -31,11 +31,11 @@ func (s Settings) Cached(r Repo, commit string, f File) (name string, ok bool) {
 		return "", false
 	}
 	if checkCommit(commit) == nil {
-		if name, ok := s.inside(filepath.Join(s.folder(r), "snapshots", commit, filepath.FromSlash(f.Path)), f.Size); ok {
+		if name, ok := s.inside(r, filepath.Join(s.folder(r), "snapshots", commit, filepath.FromSlash(f.Path)), f.Size); ok {
 			return name, true
 		}
 	}
-	if name, ok := s.inside(filepath.Join(s.folder(r), "blobs", f.oid()), f.Size); ok {
+	if name, ok := s.inside(r, filepath.Join(s.folder(r), "blobs", f.oid()), f.Size); ok {
 		return name, true
 	}
 	snapshots := filepath.Join(s.folder(r), "snapshots") // where there are no links the files are here
@@ -48,7 +48,7 @@ func (s Settings) Cached(r Repo, commit string, f File) (name string, ok bool) {
 		if info, err := os.Lstat(at); err != nil || !info.Mode().IsRegular() {
 			continue // a link leads to a blob of another name
 		}
-		if name, ok := s.inside(at, f.Size); ok {
+		if name, ok := s.inside(r, at, f.Size); ok {
 			return name, true
 		}
 	}
@@ -58,7 +58,7 @@ func (s Settings) Cached(r Repo, commit string, f File) (name string, ok bool) {
 const maxSnapshots = 1000
 
 // inside follows links (newer caches share blobs between repositories by them) to a regular file of that size, which must be in the cache or where the repository's folder itself leads to.
-func (s Settings) inside(at string, size int64) (string, bool) {
+func (s Settings) inside(r Repo, at string, size int64) (string, bool) {
 	name, err := filepath.EvalSymlinks(at)
 	if err != nil {
 		return "", false
@@ -74,7 +74,7 @@ func (s Settings) inside(at string, size int64) (string, bool) {
 	if below(top, name) {
 		return name, true
 	}
-	own, err := filepath.EvalSymlinks(filepath.Dir(filepath.Dir(at))) // people move repositories to other disks
+	own, err := filepath.EvalSymlinks(s.folder(r)) // people move repositories to other disks
 	return name, err == nil && below(own, name)
 }
 
@@ -195,7 +195,7 @@ func (w cacheWriter) put(f File, local, snapshot string) error {
 
 // right reports whether a file that is there has the right content. Their client leaves files with wrong content too.
 func (w cacheWriter) right(name string, f File) bool {
-	at, ok := w.s.inside(filepath.Join(w.s.folder(w.r), filepath.FromSlash(name)), f.Size)
+	at, ok := w.s.inside(w.r, filepath.Join(w.s.folder(w.r), filepath.FromSlash(name)), f.Size)
 	if !ok {
 		return false
 	}

@@ -130,6 +130,55 @@ func TestCachedWithoutLinks(t *testing.T) {
 	}
 }
 
+// People move a repository to another disk and leave a link: its files are found at any depth, by links or without. A snapshot alone that leads elsewhere is not believed.
+func TestCachedOnAnotherDisk(t *testing.T) {
+	for _, linked := range []bool{true, false} {
+		s, disk := Settings{CacheDir: t.TempDir()}, t.TempDir()
+		if err := os.Symlink(disk, s.folder(repo)); err != nil {
+			oracle.Missing(t, "no links here: "+err.Error())
+		}
+		for _, name := range []string{"model.bin", "a/model.bin", "a/b/c/model.bin"} {
+			data := []byte(name)
+			at := filepath.Join(disk, "snapshots", commit, filepath.FromSlash(name))
+			if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			file := at
+			if linked { // to a blob of a name that we do not know
+				file = filepath.Join(disk, "blobs", strings.ReplaceAll(name, "/", "-"))
+				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(file, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(file, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := s.Cached(repo, commit, gitFile(name, data)); !ok {
+				t.Errorf("links %v: %s is not found", linked, name)
+			}
+		}
+	}
+	s, outside := Settings{CacheDir: t.TempDir()}, t.TempDir()
+	snapshots := filepath.Join(s.folder(repo), "snapshots")
+	for _, dir := range []string{snapshots, filepath.Join(outside, "a")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(outside, "a", "model.bin"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(snapshots, commit)); err != nil {
+		t.Fatal(err)
+	}
+	if name, ok := s.Cached(repo, commit, gitFile("a/model.bin", []byte("x"))); ok {
+		t.Errorf("believed: %s", name)
+	}
+}
+
 // huggingface_hub finds what we wrote, and we find what it knows, without a network.
 func TestCacheAgainstPython(t *testing.T) {
 	s, _, of := cacheFixture(t)

@@ -21,7 +21,7 @@ import (
 type Options struct {
 	UserAgent   string
 	Note        func(sentence string) // what a person should know while waiting; called from several goroutines
-	Connections int                   // at most so many downloads and ranges at a time, over all files; 0 = 8
+	Connections int                   // at most so many requests at a time, over all files; 0 = 8
 
 	// For tests.
 	Transport http.RoundTripper // in place of the network
@@ -38,7 +38,7 @@ type Client struct {
 	broken    error // of the settings; every call returns it
 	origin    origin
 	transport http.RoundTripper
-	slots     chan struct{} // one for each connection that brings bytes of files
+	slots     chan struct{} // one for each connection
 	limits    limits
 	prove     func(*download, context.Context) error // a field, so that a benchmark can say what it costs
 
@@ -150,9 +150,35 @@ type answer struct {
 	linked http.Header
 }
 
-// send makes a request and follows redirects: by our rules, as those of net/http would show the token to other ports and to sub-domains. It returns every answer that is no
-// redirect, whatever its status, when its headers are there.
+// send makes a request when one of the connections is free, and keeps that until the body is closed. The server's silence is counted from then on: who waits for a connection does not wait for the server.
 func (c *Client) send(ctx context.Context, q request) (*answer, error) {
+	release, err := c.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.ask(ctx, q)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	a.body = &held{a.body, release}
+	return a, nil
+}
+
+// held is a body whose connection is another's once it is closed.
+type held struct {
+	io.ReadCloser
+	release func()
+}
+
+func (h *held) Close() error {
+	defer h.release()
+	return h.ReadCloser.Close()
+}
+
+// ask makes a request and follows redirects: by our rules, as those of net/http would show the token to other ports and to sub-domains. It returns every answer that is no
+// redirect, whatever its status, when its headers are there. Whoever calls it has a slot.
+func (c *Client) ask(ctx context.Context, q request) (*answer, error) {
 	ctx, w := watch(ctx, q.quiet)
 	a, err := c.chase(ctx, q)
 	w.pause()
@@ -285,11 +311,11 @@ func (c *Client) warnings(h http.Header) {
 	}
 }
 
-// slot waits for one of the connections that bring bytes of files.
+// slot waits for one of the connections. No one who has it waits for another: a redirect ends one request before the next begins.
 func (c *Client) slot(ctx context.Context) (release func(), err error) {
 	select {
 	case c.slots <- struct{}{}:
-		return func() { <-c.slots }, nil
+		return sync.OnceFunc(func() { <-c.slots }), nil
 	case <-ctx.Done():
 		return nil, ended(ctx)
 	}

@@ -210,7 +210,7 @@ func (dl *download) open(ctx context.Context, q request) (*answer, error) {
 	if q.url, err = dl.c.fileAddress(dl.repo, dl.commit, dl.file.Path); err != nil {
 		return nil, err
 	}
-	a, err := dl.c.send(ctx, q)
+	a, err := dl.c.ask(ctx, q)
 	if err == nil && !a.home && a.status/100 == 2 {
 		dl.mu.Lock()
 		dl.location = a.url
@@ -232,7 +232,7 @@ func (dl *download) direct(ctx context.Context, q request) (*answer, error) {
 	if q.url == nil {
 		return nil, nil
 	}
-	a, err := dl.c.send(ctx, q)
+	a, err := dl.c.ask(ctx, q)
 	if err != nil {
 		return nil, err
 	}

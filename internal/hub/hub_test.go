@@ -58,13 +58,14 @@ type testHub struct {
 	sums   map[string]string
 	seen   []*http.Request
 	before func(w http.ResponseWriter, r *http.Request, nth int) bool
-	sent   int64       // bytes of files
-	hold   func()      // called before each write of bytes of files
-	during func(n int) // called with 1 and -1 around each answer with them
+	sent   map[string]int64 // bytes of files, by User-Agent
+	busy   int              // answers with them that are not over
+	hold   func()           // called before each write of bytes of files
+	during func(n int)      // called with 1 and -1 around each answer with them
 }
 
 func newHub(t testing.TB, files map[string][]byte) *testHub {
-	h := &testHub{files: files, sums: map[string]string{}}
+	h := &testHub{files: files, sums: map[string]string{}, sent: map[string]int64{}}
 	for name, data := range files {
 		h.sums[name] = sha256Hex(data)
 	}
@@ -128,16 +129,25 @@ func (h *testHub) serveFile(w http.ResponseWriter, r *http.Request) {
 
 func (h *testHub) content(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("ETag", `"`+h.sums[name][:20]+`"`)
+	h.answering(1)
+	defer h.answering(-1)
 	if h.during != nil {
 		h.during(1)
 		defer h.during(-1)
 	}
-	http.ServeContent(&counted{w, h}, r, "x.bin", time.Time{}, bytes.NewReader(h.files[name]))
+	http.ServeContent(&counted{w, h, r.UserAgent()}, r, "x.bin", time.Time{}, bytes.NewReader(h.files[name]))
+}
+
+func (h *testHub) answering(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy += n
 }
 
 type counted struct {
 	http.ResponseWriter
-	h *testHub
+	h     *testHub
+	agent string
 }
 
 func (c *counted) Write(p []byte) (int, error) {
@@ -149,7 +159,7 @@ func (c *counted) Write(p []byte) (int, error) {
 	}
 	n, err := c.ResponseWriter.Write(p)
 	c.h.mu.Lock()
-	c.h.sent += int64(n)
+	c.h.sent[c.agent] += int64(n)
 	c.h.mu.Unlock()
 	return n, err
 }
@@ -185,7 +195,24 @@ var testLimits = limits{small: 64 << 10, piece: 32 << 10, pieces: 512, sync: 64 
 func (h *testHub) total() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sent
+	var n int64
+	for _, sent := range h.sent {
+		n += sent
+	}
+	return n
+}
+
+// sentTo is how many bytes of files were sent to a client that has got its last one. What is still being written to others, who went away, does not count.
+func (h *testHub) sentTo(agent string) int64 {
+	for {
+		h.mu.Lock()
+		busy, n := h.busy, h.sent[agent]
+		h.mu.Unlock()
+		if busy == 0 {
+			return n
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (h *testHub) requests(path string) (n int) {

@@ -7,9 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
-	"path/filepath"
 )
 
 // A journal says which bytes of a partial file are on the disk: data is synced before the journal says so, the journal after. It is a file of two slots, written in turn, each a

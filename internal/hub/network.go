@@ -26,6 +26,7 @@ func (c *Client) newTransport() *http.Transport {
 		Protocols:              protocols,
 		TLSHandshakeTimeout:    10 * time.Second,
 		DisableCompression:     true,
+		MaxConnsPerHost:        c.options.Connections, // else net/http opens one more while another becomes free; nobody waits for it, as who asks has a slot
 		MaxIdleConnsPerHost:    c.options.Connections,
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,

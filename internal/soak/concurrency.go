@@ -39,15 +39,15 @@ func (s *soak) concurrency() (*findings, error) {
 		return nil, err
 	}
 	defer removeAll(dir)
-	f := newFindings("rounds", "processes")
+	f := s.newFindings("rounds", "processes")
 	rng := rand.New(rand.NewPCG(s.seed, 3))
 	started := time.Now()
-	for round := 0; round < 1000 && (s.sample == 0 && !s.over(started, 30) || s.sample > 0 && round < 6); round++ {
+	for round := 0; round < 1000 && (s.sample == 0 && !s.overAfter(started, 30) || s.sample > 0 && round < 6 && !s.over()); round++ {
 		if round%4 == 0 {
 			removeAll(scenes[0].cache())
 		}
 		if err := s.round(f, scenes, wants, processes, round%3 == 2, rng); err != nil {
-			return nil, err
+			return f, err
 		}
 		f.add("rounds", 1)
 	}

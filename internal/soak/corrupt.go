@@ -21,7 +21,7 @@ func (s *soak) corrupt() (*findings, error) {
 	if s.sample > 0 {
 		total = s.sample
 	}
-	f := newFindings("corruptions", "found", "repairs")
+	f := s.newFindings("corruptions", "found", "repairs")
 	started := time.Now()
 	const caches = 16 // small ones, so that verify of one is quick
 	err := s.each(caches, func(i int, dir string) error {
@@ -31,7 +31,7 @@ func (s *soak) corrupt() (*findings, error) {
 			return err
 		}
 		for range (total + caches - 1) / caches {
-			if s.over(started, 30) {
+			if s.overAfter(started, 30) {
 				return nil
 			}
 			if err := v.corrupt(f, rng); err != nil {

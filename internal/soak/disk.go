@@ -88,7 +88,7 @@ type diskPoint struct {
 
 // disk has the disk fail in every way at every call. The command has to make the right bytes or say clearly what is wrong, and afterwards the same command has to go through.
 func (s *soak) disk() (*findings, error) {
-	f := newFindings("points", "faults", "commands")
+	f := s.newFindings("points", "faults", "commands")
 	var points []diskPoint
 	commands := map[string]bool{}
 	for _, d := range diskFaults {
@@ -114,6 +114,7 @@ func (s *soak) disk() (*findings, error) {
 	}
 	f.add("commands", int64(len(commands)))
 	points = spread(points, s.sample, s.seed)
+	s.mix(len(points), func(i, k int) { points[i], points[k] = points[k], points[i] })
 	s.say("disk: %d points", len(points))
 	return f, s.each(len(points), func(i int, dir string) error { return s.fail(f, points[i], dir) })
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 // findings of a part: what was done, counted, and what must not be. It may be filled from several goroutines.
 type findings struct {
+	ctx     context.Context // of the run: what goes wrong once it is interrupted is no finding, as a terminal interrupts every process
 	mu      sync.Mutex
 	names   []string
 	counts  map[string]int64
@@ -20,8 +22,8 @@ type findings struct {
 	seconds float64
 }
 
-func newFindings(names ...string) *findings {
-	return &findings{names: names, counts: map[string]int64{}}
+func (s *soak) newFindings(names ...string) *findings {
+	return &findings{ctx: s.ctx, names: names, counts: map[string]int64{}}
 }
 
 // add to a count. A new one is shown behind the others.
@@ -42,6 +44,9 @@ func (f *findings) add(name string, n int64) {
 
 // bad notes something that must not be; of very many only the first are kept.
 func (f *findings) bad(format string, args ...any) {
+	if f.ctx.Err() != nil {
+		return
+	}
 	f.add("wrong", 1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,7 +55,7 @@ func (f *findings) bad(format string, args ...any) {
 	}
 }
 
-// String is the counts, such as "2,143 points, 0 wrong".
+// String is the counts, such as "2,143 points, 0 wrong", and whether the part was interrupted.
 func (f *findings) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,7 +65,11 @@ func (f *findings) String() string {
 			out = append(out, thousands(f.counts[name])+" "+name)
 		}
 	}
-	return strings.Join(append(out, thousands(f.counts["wrong"])+" wrong"), ", ")
+	out = append(out, thousands(f.counts["wrong"])+" wrong")
+	if f.ctx.Err() != nil {
+		out = append(out, "interrupted")
+	}
+	return strings.Join(out, ", ")
 }
 
 func thousands(n int64) string {

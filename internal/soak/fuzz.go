@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,8 +45,10 @@ func (s *soak) fuzz() (*findings, error) {
 	for _, t := range targets {
 		shares += t.share
 	}
-	f := newFindings("runs", "targets")
-	err := s.each(len(targets), func(i int, dir string) error {
+	f := s.newFindings("runs", "targets")
+	whole := *s
+	whole.ends = time.Time{} // every target has its share
+	err := whole.each(len(targets), func(i int, dir string) error {
 		t := targets[i]
 		f.add("targets", 1)
 		seconds := minutes * 60 * float64(max(1, s.workers)) * float64(t.share) / float64(shares)
@@ -72,12 +75,15 @@ func (s *soak) fuzzOne(t target, dir string, seconds float64) (r fuzzReport, err
 		return r, err
 	}
 	cmd := exec.CommandContext(s.ctx, self, fuzzCommand, t.name, s.root, dir, fmt.Sprint(s.seed), fmt.Sprint(seconds))
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		if s.ctx.Err() != nil {
-			return r, s.ctx.Err()
-		}
+	err = cmd.Run()
+	if s.ctx.Err() != nil && out.Len() == 0 {
+		return r, nil // interrupted before it began
+	}
+	if err != nil && s.ctx.Err() == nil {
 		at, _ := os.ReadFile(filepath.Join(dir, "at"))
 		text := said.String()
 		r.Wrong = []string{fmt.Sprintf("its process ended at run %s of seed %d: %v\n%s", at, s.seed, err, text[:min(len(text), 3000)])}
@@ -87,7 +93,7 @@ func (s *soak) fuzzOne(t target, dir string, seconds float64) (r fuzzReport, err
 }
 
 // fuzzChild is the child's main.
-func fuzzChild(args []string) error {
+func fuzzChild(ctx context.Context, args []string) error {
 	if len(args) != 5 {
 		return errors.New("not to be called by hand")
 	}
@@ -101,7 +107,7 @@ func fuzzChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	r := c.run(time.Duration(seconds * float64(time.Second)))
+	r := c.run(ctx, time.Duration(seconds*float64(time.Second)))
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
@@ -135,14 +141,14 @@ func newFuzzer(t target, root, dir string, seed uint64) (*fuzzer, error) {
 	return f, err
 }
 
-func (f *fuzzer) run(long time.Duration) fuzzReport {
+func (f *fuzzer) run(ctx context.Context, long time.Duration) fuzzReport {
 	debug.SetGCPercent(400)
 	debug.SetMaxStack(64 << 20)   // deep recursion is a finding
 	debug.SetMemoryLimit(1 << 30) // collect before that
 	done := make(chan struct{})
 	go f.watch(done)
 	m := newMutator(rand.New(rand.NewPCG(0, 0)), f.seeds)
-	for end := time.Now().Add(long); time.Now().Before(end); {
+	for end := time.Now().Add(long); time.Now().Before(end) && ctx.Err() == nil; {
 		f.batch(m)
 	}
 	close(done)

@@ -207,7 +207,7 @@ func (s *soak) kills() (*findings, error) {
 		return nil, err
 	}
 	var points []point
-	f := newFindings("points", "commands")
+	f := s.newFindings("points", "commands")
 	for i := range proofs {
 		f.add("commands", 1)
 		for at := 1; at <= proofs[i].points+2; at++ { // threads take turns as they like: a run may have a call or two more
@@ -218,6 +218,7 @@ func (s *soak) kills() (*findings, error) {
 		}
 	}
 	points = spread(points, s.sample, s.seed)
+	s.mix(len(points), func(i, k int) { points[i], points[k] = points[k], points[i] })
 	if err := s.each(len(points), func(i int, dir string) error { return s.kill(f, points[i], dir) }); err != nil || s.sample > 0 {
 		return f, err
 	}
@@ -228,7 +229,7 @@ func (s *soak) kills() (*findings, error) {
 func (s *soak) randomKills(f *findings, proofs []proof, n int) error {
 	started := time.Now()
 	return s.each(n, func(i int, dir string) error {
-		if s.over(started, 30) {
+		if s.overAfter(started, 30) {
 			return nil
 		}
 		rng := rand.New(rand.NewPCG(s.seed, uint64(i)))
@@ -268,7 +269,14 @@ func spread[T any](all []T, sample int, seed uint64) []T {
 	return out
 }
 
-// each does n things, some at a time, each in an empty folder of its own.
+// mix changes the order of n things where there may not be time for all, so that what is done is of every kind.
+func (s *soak) mix(n int, swap func(i, k int)) {
+	if !s.ends.IsZero() {
+		rand.New(rand.NewPCG(s.seed, 4)).Shuffle(n, swap)
+	}
+}
+
+// each does n things, some at a time, each in an empty folder of its own, until the part is over.
 func (s *soak) each(n int, do func(i int, dir string) error) error {
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -296,7 +304,7 @@ func (s *soak) each(n int, do func(i int, dir string) error) error {
 		mu.Lock()
 		stop := failed != nil
 		mu.Unlock()
-		if stop || s.ctx.Err() != nil {
+		if stop || s.ctx.Err() != nil || i > 0 && s.over() { // a part that did nothing would have proved nothing
 			break
 		}
 		next <- i
@@ -337,7 +345,7 @@ func (s *soak) kill(f *findings, at point, dir string) error {
 
 // goesOn runs the command again after a fault, and says what is not as it has to be.
 func (p proof) goesOn(sc scene) string {
-	if _, err := sc.run(p.args...); err != nil && !(p.name == "init" && strings.Contains(err.Error(), "is there already")) {
+	if _, err := sc.run(p.args...); err != nil && !(p.name == "init" && strings.Contains(err.Error(), "exists already")) {
 		return "again: " + err.Error()
 	}
 	if problem := sc.checkCache(); problem != "" {

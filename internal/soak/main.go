@@ -2,7 +2,7 @@
 //
 //	go run ./internal/soak                     every part, each in its usual time
 //	go run ./internal/soak kills power         only these
-//	go run ./internal/soak -minutes 40 fuzz    for about so long
+//	go run ./internal/soak -minutes 40 fuzz    each for about so long
 //
 // Each part prints a line of what it did and found, and adds it to the file that -out names. The exit code is 1 when a byte was wrong, or when a part found anything else that must not be. The tests of
 // this package are the same parts, sampled so that they fit into a minute.
@@ -45,11 +45,12 @@ var parts = []part{
 // soak is what every part works with.
 type soak struct {
 	ctx     context.Context
-	root    string // the checkout
-	work    string // scratch
-	bin     string // the program
-	minutes float64
-	sample  int // 0 = everything
+	root    string    // the checkout
+	work    string    // scratch
+	bin     string    // the program
+	minutes float64   // for each part, 0 = as it likes
+	ends    time.Time // of the part that runs; zero = when it is through
+	sample  int       // 0 = everything
 	seed    uint64
 	workers int
 	hub     *hubtest.Hub                     // that scenes fetch from
@@ -66,7 +67,9 @@ func main() {
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == fuzzCommand {
-		if err := fuzzChild(os.Args[2:]); err != nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // and then it still says what it has found
+		defer stop()
+		if err := fuzzChild(ctx, os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -118,29 +121,45 @@ func (s *soak) main(work, out string, names []string) (ok bool, err error) {
 		return false, err
 	}
 	defer s.hub.Close()
+	return s.all(picked, out)
+}
+
+// all runs parts one after the other. What a part has found is told, whatever ended it.
+func (s *soak) all(picked []part, out string) (ok bool, err error) {
 	ok = true
 	for _, p := range picked {
 		started := time.Now()
+		if s.minutes > 0 {
+			s.ends = started.Add(time.Duration(s.minutes * float64(time.Minute)))
+		}
 		f, err := p.run(s)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", p.name, err)
-		}
-		f.seconds = time.Since(started).Seconds()
-		fmt.Printf("%s: %s (%s)\n", p.name, f, time.Since(started).Round(time.Second))
-		for _, w := range f.wrong {
-			fmt.Println("  " + strings.ReplaceAll(w, "\n", "\n    "))
-		}
-		ok = ok && len(f.wrong) == 0
-		if out != "" {
-			if err := s.note(out, p, f); err != nil {
+		if f != nil {
+			f.seconds = time.Since(started).Seconds()
+			if err := s.tell(out, p, f); err != nil {
 				return false, err
 			}
+			ok = ok && len(f.wrong) == 0
 		}
 		if s.ctx.Err() != nil {
 			return false, errors.New("interrupted")
 		}
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
 	return ok, nil
+}
+
+// tell prints what a part has found, and adds it to the file of results where there is one.
+func (s *soak) tell(out string, p part, f *findings) error {
+	fmt.Printf("%s: %s (%.0fs)\n", p.name, f, f.seconds)
+	for _, w := range f.wrong {
+		fmt.Println("  " + strings.ReplaceAll(w, "\n", "\n    "))
+	}
+	if out == "" {
+		return nil
+	}
+	return s.note(out, p, f)
 }
 
 func pick(names []string) ([]part, error) {
@@ -208,13 +227,14 @@ func inMemory() string {
 	return ""
 }
 
-// over reports whether a part's time is up.
-func (s *soak) over(started time.Time, usual float64) bool {
-	minutes := s.minutes
-	if minutes == 0 {
-		minutes = usual
-	}
-	return s.ctx.Err() != nil || time.Since(started) > time.Duration(minutes*float64(time.Minute))
+// over reports whether a part has to end.
+func (s *soak) over() bool {
+	return s.ctx.Err() != nil || !s.ends.IsZero() && time.Now().After(s.ends)
+}
+
+// overAfter is over for what could go on for ever: it ends after so many minutes where nobody says how long.
+func (s *soak) overAfter(started time.Time, usual float64) bool {
+	return s.over() || s.ends.IsZero() && time.Since(started) > time.Duration(usual*float64(time.Minute))
 }
 
 // removeAll removes read-only folders too.

@@ -18,7 +18,7 @@ func (s *soak) network() (*findings, error) {
 	if s.sample > 0 {
 		plans = s.sample
 	}
-	f := newFindings("plans")
+	f := s.newFindings("plans")
 	want, err := s.fromHub()
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (s *soak) network() (*findings, error) {
 	}
 	started := time.Now()
 	return f, beside.each(plans, func(i int, dir string) error {
-		if s.over(started, 60) {
+		if s.overAfter(started, 60) {
 			return nil
 		}
 		h := <-hubs

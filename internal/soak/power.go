@@ -103,17 +103,17 @@ func storeStep(c *cache.Cache, name string, outputs [][]byte) (*cache.Record, er
 
 // power cuts the power. The journals are of two programs: the real one, building a recipe, of which every prefix is tried in every way, and store, of which as many states as there is time for.
 func (s *soak) power() (*findings, error) {
-	f := newFindings("states", "builds")
+	f := s.newFindings("states", "builds")
 	started := time.Now()
 	small, err := s.storeJournal()
 	if err != nil {
 		return nil, err
 	}
 	if err := s.prefixes(f, small, 4, nil); err != nil {
-		return nil, err
+		return f, err
 	}
 	if err := s.buildCuts(f); err != nil {
-		return nil, err
+		return f, err
 	}
 	rng := rand.New(rand.NewPCG(s.seed, 2))
 	var mu sync.Mutex
@@ -122,7 +122,7 @@ func (s *soak) power() (*findings, error) {
 		most = s.sample
 	}
 	return f, s.each(most, func(i int, dir string) error {
-		if s.over(started, 60) {
+		if s.overAfter(started, 60) {
 			return nil
 		}
 		mu.Lock()
@@ -207,6 +207,7 @@ func (s *soak) prefixes(f *findings, j *journal, random int, then func(dir strin
 			}
 		}
 	}
+	s.mix(len(cuts), func(i, k int) { cuts[i], cuts[k] = cuts[k], cuts[i] })
 	return s.each(len(cuts), func(i int, dir string) error {
 		return s.cut(f, j, j.crash(cuts[i].n, cuts[i].how, rand.New(rand.NewPCG(s.seed, uint64(i)))), dir, then)
 	})
@@ -356,6 +357,7 @@ func (s *soak) buildCuts(f *findings) error {
 		}
 	}
 	cuts = spread(cuts, s.sample/8, s.seed)
+	s.mix(len(cuts), func(i, k int) { cuts[i], cuts[k] = cuts[k], cuts[i] })
 	removeAll(sc.dir)
 	return s.each(len(cuts), func(i int, dir string) error {
 		st := j.crash(cuts[i].n, cuts[i].how, rand.New(rand.NewPCG(s.seed, uint64(i))))

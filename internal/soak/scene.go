@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,6 +170,10 @@ func (sc scene) checkCache() string {
 	return ""
 }
 
+// temporaries are the folders of what does not outlive a run, but for root- files, which say which build folders there are.
+var temporaries = []string{filepath.Join("cache", "tmp"), filepath.Join("cache", "locks"), filepath.Join("cache", "parts"), filepath.Join("cache", "leases"),
+	filepath.Join("home", ".cache", "mlxbuild", "locks")}
+
 // leftovers finds files that no command would ever take away: it makes everything two days older, collects, and lists what is temporary and still there.
 func (sc scene) leftovers() string {
 	old := time.Now().Add(-48 * time.Hour)
@@ -183,8 +188,8 @@ func (sc scene) leftovers() string {
 				return err
 			}
 			name, home := e.Name(), filepath.Dir(rel)
-			made := home == filepath.Join("cache", "tmp") || home == filepath.Join("cache", "locks") || home == filepath.Join("cache", "parts") || home == filepath.Join("cache", "leases") && !strings.HasPrefix(name, "root-")
-			hidden := strings.HasPrefix(name, ".") && rel != "." && name != ".gitignore" && rel != filepath.Join("home", ".cache") // the user's, with the locks of projects in it
+			made := slices.Contains(temporaries, home) && !strings.HasPrefix(name, "root-")
+			hidden := strings.HasPrefix(name, ".") && rel != "." && name != ".gitignore" && rel != filepath.Join("home", ".cache")
 			if !made && !hidden {
 				return nil
 			}

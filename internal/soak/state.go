@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/executor"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hint"
 	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/result"
@@ -33,25 +36,39 @@ func (s *soak) state() (*findings, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := newFindings("files", "damages")
+	f := s.newFindings("files", "damages")
 	total := 1_000_000
 	if s.sample > 0 {
 		total = s.sample
 	}
 	for i := range files {
-		f.add("files", 1)
-		if err := s.damageState(f, &files[i], total/len(files), rand.New(rand.NewPCG(s.seed, uint64(i)))); err != nil {
-			return nil, fmt.Errorf("%s: %w", files[i].name, err)
+		own := *s
+		if !s.ends.IsZero() { // the same time for each of those that are left
+			own.ends = time.Now().Add(time.Until(s.ends) / time.Duration(len(files)-i))
 		}
-		if s.ctx.Err() != nil {
-			break
+		f.add("files", 1)
+		if err := own.damageState(f, &files[i], total/len(files), rand.New(rand.NewPCG(s.seed, uint64(i)))); err != nil {
+			return f, fmt.Errorf("%s: %w", files[i].name, err)
 		}
 	}
 	return f, nil
 }
 
 func (s *soak) damageState(f *findings, file *stateFile, random int, rng *rand.Rand) error {
-	try := func(what string, data []byte) error {
+	if problem := file.read(file.whole); problem != "" {
+		return errors.New("undamaged: " + problem)
+	}
+	step := 1
+	if file.slow {
+		random /= 20
+		if s.sample > 0 {
+			step = max(1, len(file.whole)/100)
+		}
+	}
+	for what, data := range damages(file.whole, step, random, rng) {
+		if s.over() {
+			break
+		}
 		if err := os.WriteFile(file.path, data, 0o644); err != nil {
 			return err
 		}
@@ -59,37 +76,31 @@ func (s *soak) damageState(f *findings, file *stateFile, random int, rng *rand.R
 		if problem := file.read(data); problem != "" {
 			f.bad("%s, %s: %s", file.name, what, problem)
 		}
-		return s.ctx.Err()
 	}
-	if problem := file.read(file.whole); problem != "" {
-		return errors.New("undamaged: " + problem)
-	}
-	n, step := len(file.whole), 1
-	if file.slow && s.sample > 0 {
-		step = max(1, n/100)
-	}
-	for at := 0; at < n; at += step {
-		if err := try(fmt.Sprint("cut at ", at), file.whole[:at]); err != nil {
-			return err
+	return os.WriteFile(file.path, file.whole, 0o644)
+}
+
+// damages of a file: cut at every length, each bit flipped, and then so many at random.
+func damages(whole []byte, step, random int, rng *rand.Rand) iter.Seq2[string, []byte] {
+	return func(yield func(what string, data []byte) bool) {
+		for at := 0; at < len(whole); at += step {
+			if !yield(fmt.Sprint("cut at ", at), whole[:at]) {
+				return
+			}
+			for bit := range 8 {
+				flipped := bytes.Clone(whole)
+				flipped[at] ^= 1 << bit
+				if !yield(fmt.Sprintf("bit %d of byte %d flipped", bit, at), flipped) {
+					return
+				}
+			}
 		}
-		for bit := range 8 {
-			flipped := bytes.Clone(file.whole)
-			flipped[at] ^= 1 << bit
-			if err := try(fmt.Sprintf("bit %d of byte %d flipped", bit, at), flipped); err != nil {
-				return err
+		for range random {
+			if what, data := mangle(rng, whole); !yield(what, data) {
+				return
 			}
 		}
 	}
-	if file.slow {
-		random /= 20
-	}
-	for range random {
-		what, data := mangle(rng, file.whole)
-		if err := try(what, data); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(file.path, file.whole, 0o644)
 }
 
 // mangle damages several bytes: what disks, crashes and editors do.
@@ -284,8 +295,7 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 
 // hinted says when an error does not say what to do.
 func hinted(err error) string {
-	var h interface{ Hint() string }
-	if err != nil && (!errors.As(err, &h) || h.Hint() == "") {
+	if err != nil && hint.Of(err) == "" {
 		return "no hint: " + err.Error()
 	}
 	return ""

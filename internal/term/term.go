@@ -21,7 +21,9 @@ type Term struct {
 	mu     sync.Mutex
 	w      io.Writer
 	bar    *progressbar.ProgressBar
-	status string // the line that Status shows
+	idle   int           // ticks of the bar since it moved
+	gone   chan struct{} // closed when the bar is taken away
+	status string        // the line that Status shows
 	live   bool
 	color  bool
 	width  int
@@ -107,6 +109,43 @@ func (t *Term) Start(total int64, what string) {
 	t.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(t.w), progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(80*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetDescription(t.fit(what)), progressbar.OptionUseANSICodes(true))
+	t.idle, t.gone = 0, make(chan struct{})
+	go t.tick(t.gone)
+}
+
+// The rate that a bar shows is the mean of the last ten that it was told, so it has to be told that nothing comes. After so many ticks, seven seconds, it is zero and not shown, and neither is when all would be here.
+const (
+	tickEvery = 600 * time.Millisecond // a bar takes a rate every half second
+	stalled   = 11
+)
+
+// tick keeps a bar true while nothing moves it.
+func (t *Term) tick(gone chan struct{}) {
+	ticks := time.NewTicker(tickEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-ticks.C:
+			t.still()
+		}
+	}
+}
+
+func (t *Term) still() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.bar == nil {
+		return
+	}
+	if t.idle++; t.idle == stalled {
+		progressbar.OptionSetPredictTime(false)(t.bar)
+	}
+	_ = t.bar.Add64(0)
+	if t.status == "" {
+		_ = t.bar.RenderBlank()
+	}
 }
 
 // Add moves the bar. Reading a little more than was forecast is no error.
@@ -120,6 +159,8 @@ func (t *Term) Add(n int64) {
 		n = left - 1 // Finish says when it is done, not the count
 	}
 	if n > 0 {
+		t.idle = 0
+		progressbar.OptionSetPredictTime(true)(t.bar)
 		_ = t.bar.Add64(n)
 	}
 }
@@ -143,6 +184,7 @@ func (t *Term) Finish() {
 		_ = t.bar.Finish()
 		_ = t.bar.Clear()
 		t.bar = nil
+		close(t.gone)
 	}
 }
 

@@ -19,8 +19,8 @@ exec unshare $map --mount --pid --uts --ipc --net --fork sh -euc '
 	bare) mount -t tmpfs tmpfs "$root" ;;
 	system) mount --bind / "$root" && mount -t tmpfs tmpfs "$root/tmp" ;;
 	esac
-	mkdir -p "$root/tmp/work"
-	mount --bind "$work" "$root/tmp/work"
+	mkdir -p "$root/tmp/scene"
+	mount --bind "$work" "$root/tmp/scene"
 	cd /
 	exec chroot "$root" "$@"
 ' sh "$root" "$work" "$@"

@@ -2,11 +2,11 @@ package benchmark
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
+	"github.com/mlxbuild/mlxbuild/internal/hint"
 	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/stat"
 	"github.com/mlxbuild/mlxbuild/internal/step"
@@ -378,11 +378,7 @@ func (m *measuring) count() string {
 func (m *measuring) finish(err error) {
 	r := m.report
 	if err != nil {
-		r.Error, r.Class = err.Error(), classOf(err)
-		var h interface{ Hint() string }
-		if errors.As(err, &h) {
-			r.Hint = h.Hint()
-		}
+		r.Error, r.Class, r.Hint = err.Error(), classOf(err), hint.Of(err)
 	}
 	sides := make([]*Side, len(m.taken))
 	for i, t := range m.taken {

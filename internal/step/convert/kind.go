@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"sync"
 
 	"github.com/mlxbuild/mlxbuild/internal/arch/all"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/hint"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step"
@@ -229,11 +229,8 @@ func (a *action) positioned(err error) error {
 		return err
 	}
 	d := spec.Diag{Pos: a.target.Model.Source.Pos, Msg: fmt.Sprintf("model %s: %v", a.target.Model.Name, err)}
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		d.Hints = []string{h.Hint()}
-	} else if system := (*fs.PathError)(nil); errors.As(err, &system) {
-		d.Hints = []string{"the operating system does not give it: mend what it says, then run the same command again"}
+	if h := hint.Of(err); h != "" {
+		d.Hints = []string{h}
 	}
 	return spec.Diags{d}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -62,9 +61,6 @@ func (e *Refused) Error() string { return e.What }
 // Hint says what to do.
 func (e *Refused) Hint() string { return e.Do }
 
-// commitForm is the only form that a commit has in a lock and in addresses made from it.
-var commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
-
 // usable refuses what must not be taken in silence: a name that now leads to another repository may have been taken over.
 func usable(repo hub.Repo, info hub.Info) error {
 	switch {
@@ -72,8 +68,6 @@ func usable(repo hub.Repo, info hub.Info) error {
 		return &Refused{fmt.Sprintf("%s is now called %s", repo, info.ID), "if that is the model you mean, write hf:" + hub.Repo{Kind: repo.Kind, ID: info.ID}.String() + " in the recipe"}
 	case info.Disabled:
 		return &Refused{fmt.Sprintf("the Hub has disabled %s", repo), "its page on the Hub says why"}
-	case !commitForm.MatchString(info.Commit):
-		return &Refused{fmt.Sprintf("the Hub names no commit of %s", repo), "an empty repository has none"}
 	}
 	return nil
 }

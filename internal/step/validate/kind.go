@@ -264,7 +264,7 @@ func (p *planning) corpus() (artifact string) {
 	if p.v.Corpus.Source.Kind == "hf" || p.v.Corpus.Source.Kind == "https" {
 		s := p.Text(*p.v.Corpus)
 		artifact = step.TextArtifact(*p.v.Corpus)
-		s.Kind, s.Name, s.Pos, s.Labels, s.Out = "source", "source corpus "+p.v.Corpus.Name, p.v.Corpus.Pos, step.Labels{"kind": "source"}, p.b.Artifact(artifact)
+		s.Kind, s.Name, s.Pos, s.Labels, s.Out = "source", "source corpus "+p.v.Corpus.Name, p.v.Corpus.Pos, step.Labels{"kind": "source", "corpus": p.v.Corpus.Name}, p.b.Artifact(artifact)
 		p.b.Add(s)
 		return artifact
 	}
