@@ -29,6 +29,7 @@ var layers = []layer{
 	{"internal/oracle", "", "it finds other programs for tests"},
 	{"internal/atomicfile", "", "it stands below everything that writes"},
 	{"internal/jsonx", "", "it stands below everything that reads JSON"},
+	{"internal/snapshot", "", "metadata of files, whatever they are for"},
 	{"internal/quant", "", "arithmetic needs no files and no models"},
 	{"internal/fault", "", "it runs any program and knows none"},
 	{"internal/term", "", "it knows terminals, not what is said on them"},
@@ -61,11 +62,11 @@ var layers = []layer{
 	{"backend/*", "backend backend/worker internal/arch internal/arch/* internal/quant internal/safetensors internal/tensor internal/jsonx internal/tokenizer", "runtimes run models; they decide nothing and know no steps"},
 
 	{"spec", "schemas", "a recipe is valid before anything is known about models"},
-	{"internal/step", "spec internal/cache internal/result", "what every kind of step is made of; it knows none of them"},
-	{"internal/step/*", "internal/step spec internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
+	{"internal/step", "spec internal/cache internal/result internal/snapshot", "what every kind of step is made of; it knows none of them"},
+	{"internal/step/*", "internal/step internal/snapshot spec internal/cache internal/hub internal/result internal/source internal/arch internal/arch/* internal/safetensors internal/quant internal/jsonx internal/atomicfile backend internal/tokenizer internal/chat internal/prompt internal/metric internal/stat internal/machine",
 		"a kind of step sees its inputs and parameters: not the planner, not the executor, no other kind"},
 	{"planner", "spec internal/step internal/cache", "it sees kinds only through internal/step, so that a new kind changes nothing here"},
-	{"executor", "internal/step planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
+	{"executor", "internal/step internal/snapshot planner internal/cache internal/atomicfile", "it obeys a plan and knows nothing about recipes, models or kinds of step"},
 
 	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},
 
@@ -90,7 +91,7 @@ var homes = []home{
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
 	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault internal/soak executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/machine internal/hub internal/fault internal/soak internal/snapshot executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
 	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},

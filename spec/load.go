@@ -45,14 +45,15 @@ func LoadBytes(name, dir string, data []byte, o Options) (*Recipe, Diags) {
 
 // loader holds what is read.
 type loader struct {
-	options Options
-	diags   Diags
-	texts   map[string][]string // lines of each file, for carets
-	files   []string
-	sum     []byte
-	stage   int               // 0 reading, 1 variables, 2 schema, 3 decoding
-	opened  []string          // files on the way to the one being read, for include cycles
-	dirs    map[string]string // file -> the folder that its paths are relative to
+	options     Options
+	diags       Diags
+	texts       map[string][]string // lines of each file, for carets
+	files       []string
+	promptFiles []string
+	sum         []byte
+	stage       int               // 0 reading, 1 variables, 2 schema, 3 decoding
+	opened      []string          // files on the way to the one being read, for include cycles
+	dirs        map[string]string // file -> the folder that its paths are relative to
 }
 
 func newLoader(o Options) *loader {
@@ -77,6 +78,7 @@ func (l *loader) load(name, dir string, data []byte) (*Recipe, Diags) {
 	}
 	l.stage = 3
 	l.decode(r, root)
+	r.PromptFiles = l.promptFiles
 	diags := l.finish()
 	if diags.HasErrors() {
 		return nil, diags

@@ -183,11 +183,16 @@ func (l *listener) finish(outcomes []executor.Outcome, err error) {
 	defer l.mu.Unlock()
 	l.app.term.Finish()
 	if l.app.json {
-		l.write(eventJSON{V: 1, T: time.Now().UTC().Format(time.RFC3339Nano), Event: "run_end", State: endState(outcomes, err)})
+		l.app.writeEvent(runEnd(endState(outcomes, err)))
 	}
 	if l.opened {
 		fmt.Fprintln(l.app.stdout, "::endgroup::")
 	}
+}
+
+// runEnd is the last event of every run.
+func runEnd(state string) eventJSON {
+	return eventJSON{V: 1, T: time.Now().UTC().Format(time.RFC3339Nano), Event: "run_end", State: state}
 }
 
 func endState(outcomes []executor.Outcome, err error) string {
@@ -286,9 +291,9 @@ func (l *listener) json(e executor.Event) {
 	case executor.Status, executor.Message:
 		j.Event, j.Reason = "message", e.Message
 	}
-	l.write(j)
+	l.app.writeEvent(j)
 	for _, w := range e.Warnings {
-		l.write(eventJSON{V: 1, T: j.T, Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
+		l.app.writeEvent(eventJSON{V: 1, T: j.T, Event: "message", ID: j.ID, State: "warning", Reason: w, Pos: j.Pos})
 	}
 }
 
@@ -302,9 +307,9 @@ func (l *listener) total(id step.ID) int64 {
 	return 0
 }
 
-func (l *listener) write(j eventJSON) {
+func (a *app) writeEvent(j eventJSON) {
 	line, err := json.Marshal(j)
 	if err == nil {
-		fmt.Fprintf(l.app.stdout, "%s\n", line)
+		fmt.Fprintf(a.stdout, "%s\n", line)
 	}
 }

@@ -104,6 +104,15 @@ func (c *Cache) Complete(r *Record) bool {
 	return true
 }
 
+// Paths are the files that Record and Complete look at.
+func (c *Cache) Paths(key Digest, outputs []Output) []string {
+	paths := []string{c.path("records", key)}
+	for _, o := range outputs {
+		paths = append(paths, c.path("blobs", o.Digest))
+	}
+	return paths
+}
+
 // AddRecord writes a record, the last thing of a step: everything it names is there.
 func (c *Cache) AddRecord(r *Record) error {
 	r.Format = RecordFormat
