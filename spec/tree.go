@@ -206,28 +206,6 @@ func (r *treeReader) scalar(y *yaml.Node) *node {
 	return n
 }
 
-// plain is the node as the schema's library takes it.
-func (n *node) plain() any {
-	switch n.kind {
-	case mapping:
-		m := make(map[string]any, len(n.fields))
-		for _, f := range n.fields {
-			m[f.key] = f.value.plain()
-		}
-		return m
-	case list:
-		l := make([]any, len(n.items))
-		for i, item := range n.items {
-			l[i] = item.plain()
-		}
-		return l
-	}
-	if v, ok := n.scalar.(int64); ok {
-		return int(v)
-	}
-	return n.scalar
-}
-
 // flow writes a node on one line, as a person would in a recipe.
 func (n *node) flow() string {
 	switch n.kind {
