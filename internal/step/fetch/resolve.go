@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/hub"
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/spec"
@@ -63,7 +63,7 @@ func (e *Refused) Error() string { return e.What }
 func (e *Refused) Hint() string { return e.Do }
 
 // commitForm is the only form that a commit has in a lock and in addresses made from it.
-var commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
+var commitForm = lazyregexp.New(`^[0-9a-f]{40}$`)
 
 // usable refuses what must not be taken in silence: a name that now leads to another repository may have been taken over.
 func usable(repo hub.Repo, info hub.Info) error {
@@ -72,7 +72,7 @@ func usable(repo hub.Repo, info hub.Info) error {
 		return &Refused{fmt.Sprintf("%s is now called %s", repo, info.ID), "if that is the model you mean, write hf:" + hub.Repo{Kind: repo.Kind, ID: info.ID}.String() + " in the recipe"}
 	case info.Disabled:
 		return &Refused{fmt.Sprintf("the Hub has disabled %s", repo), "its page on the Hub says why"}
-	case !commitForm.MatchString(info.Commit):
+	case !commitForm().MatchString(info.Commit):
 		return &Refused{fmt.Sprintf("the Hub names no commit of %s", repo), "an empty repository has none"}
 	}
 	return nil
