@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,7 +141,9 @@ func (a *app) watch(p *project, t *snapshot.Taker) bool {
 		return false
 	}
 	t.File(backend.GPU)
-	t.File(filepath.Join(p.cache.Dir(), "VERSION"))
+	for _, path := range p.cache.StatePaths() {
+		t.File(path)
+	}
 	for _, r := range p.recipes {
 		if r.Revision != "" || r.File == memoryRecipe {
 			return false
@@ -153,13 +157,23 @@ func (a *app) watch(p *project, t *snapshot.Taker) bool {
 		}
 		for _, f := range files {
 			abs, err := filepath.Abs(f)
-			if err != nil {
+			if err != nil || !onDisk(abs) {
 				return false
 			}
 			t.File(abs)
 		}
 	}
 	return true
+}
+
+// onDisk makes sure that a file's metadata does not outlive its bytes in a power cut, as cache.OnDisk does for what is hashed. One that is not there is sure.
+func onDisk(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return cache.OnDisk(f) == nil
 }
 
 // keepSnapshots removes the oldest ones where there are too many.

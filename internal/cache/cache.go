@@ -113,6 +113,9 @@ func Open(dir string, o Options) (*Cache, error) {
 // Dir is the cache's folder.
 func (c *Cache) Dir() string { return c.dir }
 
+// StatePaths are the files that say what the folder is and what is remembered of it. While they are as they were, what is known of files is what it was.
+func (c *Cache) StatePaths() []string { return []string{filepath.Join(c.dir, "VERSION"), c.memo.path} }
+
 // Close saves the memo.
 func (c *Cache) Close() error { return c.memo.save(c) }
 
