@@ -12,6 +12,7 @@
 //	locks/<key>.lock      held while a step is made; die with their process
 //	leases/               what running plans need, and which build folders hold outputs
 //	stat                  the memo: one checksummed file
+//	snapshots/            what builds with nothing to do looked at; their own
 //	parts/ runtimes/      for downloads and runtimes
 //
 // A blob is trusted when its metadata (device, inode, size, mtime, ctime) is as it was when its content was hashed on this machine; anything else is hashed before its first use.
