@@ -36,13 +36,16 @@ const tupleSize = 5 * 8
 
 // Snapshot is what was seen in one folder after the other.
 //
-// On disk it is: magic, the length of the answer, the answer, then for each folder the length of what follows, the length of its path, its path, and for each name looked at in it a state, the length of the
-// name, the name ("" is the folder itself), and where the state has one the tuple, little-endian; at the end the SHA-256 of all that. Lengths are varints. It is searched by nobody, so it is read once from its
-// beginning to its end, and no map or slice of its entries is made.
+// On disk it is: magic, the length of the answer, the answer, then blocks; at the end the SHA-256 of all that. A block is its length, the length of a folder's path, the path, and for each name looked at from
+// there a state, the length of the name, the name, and where the state has one the tuple, little-endian. Lengths are varints. It is searched by nobody, so it is read once from its beginning to its end, and no map
+// or slice of its entries is made.
 type Snapshot struct {
-	answer  []byte
-	folders [][]byte // each as on disk
+	answer []byte
+	blocks [][]byte // each as on disk
 }
+
+// blockEntries is how many names a block has at most, so that every core gets its part of a large folder.
+const blockEntries = 256
 
 // Parse takes a snapshot apart; nil when anything is wrong with it.
 func Parse(data []byte) *Snapshot {
@@ -56,7 +59,7 @@ func Parse(data []byte) *Snapshot {
 	r := reader{rest: body[len(magic):]}
 	s := &Snapshot{answer: r.block()}
 	for len(r.rest) > 0 && !r.bad {
-		s.folders = append(s.folders, r.block())
+		s.blocks = append(s.blocks, r.block())
 	}
 	if r.bad {
 		return nil
@@ -70,11 +73,11 @@ func (s *Snapshot) Answer() []byte { return s.answer }
 // entriesAWorker is how many metadata calls are worth a thread of their own: one takes half a microsecond, starting a thread some fifty.
 const entriesAWorker = 500
 
-// Same reports whether everything is as it was. Folders are looked at on every core: the kernel is what takes the time, and it takes two calls at once.
+// Same reports whether everything is as it was. Blocks are looked at on every core: the kernel is what takes the time, and it takes two calls at once.
 func (s *Snapshot) Same() bool {
 	size := 0
-	for _, f := range s.folders {
-		size += len(f)
+	for _, b := range s.blocks {
+		size += len(b)
 	}
 	workers := min(runtime.GOMAXPROCS(0), 1+size/(entriesAWorker*(tupleSize+16)))
 	var next atomic.Int64
@@ -82,10 +85,10 @@ func (s *Snapshot) Same() bool {
 	work := func() {
 		for !moved.Load() {
 			i := int(next.Add(1)) - 1
-			if i >= len(s.folders) {
+			if i >= len(s.blocks) {
 				return
 			}
-			if !folderIsSame(s.folders[i]) {
+			if !blockIsSame(s.blocks[i]) {
 				moved.Store(true)
 			}
 		}
@@ -169,11 +172,13 @@ func format(answer []byte, folders map[string][]entry) []byte {
 	slices.Sort(names)
 	var block []byte
 	for _, name := range names {
-		block = appendBlock(block[:0], []byte(name))
-		for _, e := range folders[name] {
-			block = e.append(block)
+		for some := range slices.Chunk(folders[name], blockEntries) {
+			block = appendBlock(block[:0], []byte(name))
+			for _, e := range some {
+				block = e.append(block)
+			}
+			out = appendBlock(out, block)
 		}
-		out = appendBlock(out, block)
 	}
 	sum := sha256.Sum256(out)
 	return append(out, sum[:]...)

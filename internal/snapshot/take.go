@@ -16,9 +16,9 @@ const racy = 20 * time.Millisecond
 
 // Taker takes a snapshot. Paths are absolute.
 type Taker struct {
-	began   int64 // ns; nothing in the snapshot may have changed since
-	folders map[string][]entry
-	seen    map[string]bool // paths, and ways to folders
+	began   int64              // ns; nothing in the snapshot may have changed since
+	folders map[string][]entry // by the folder that names are looked at from
+	seen    map[string]bool    // paths, and ways to folders
 	moved   bool
 }
 
@@ -37,11 +37,16 @@ func (t *Taker) Format(answer []byte) (data []byte, ok bool) {
 
 // File is a path where a file was read, or where there was none. Links are followed.
 func (t *Taker) File(path string) {
+	dir, name := split(path)
+	t.way(dir)
+	t.file(dir, name)
+}
+
+func (t *Taker) file(dir, name string) {
+	path := filepath.Join(dir, name)
 	if t.known("file " + path) {
 		return
 	}
-	dir, name := split(path)
-	t.way(dir)
 	var st unix.Stat_t
 	err := unix.Fstatat(unix.AT_FDCWD, path, &st, 0)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -58,17 +63,27 @@ func (t *Taker) File(path string) {
 func (t *Taker) Entry(path string) {
 	dir, name := split(path)
 	t.way(dir)
-	st, err := lstat(path)
+	t.entry(dir, name)
+}
+
+func (t *Taker) entry(dir, name string) {
+	st, err := lstat(filepath.Join(dir, name))
 	t.add(dir, name, itself, st, err)
 }
 
 // Folder is a folder with everything in it, links not followed.
 func (t *Taker) Folder(path string) {
-	for _, e := range t.list(path) {
-		if e.IsDir() {
-			t.Folder(filepath.Join(path, e.Name()))
+	dir, name := split(path)
+	t.way(path)
+	t.folder(dir, name)
+}
+
+func (t *Taker) folder(dir, name string) {
+	for _, e := range t.list(dir, name) {
+		if below := name + "/" + e.Name(); e.IsDir() {
+			t.folder(dir, below)
 		} else {
-			t.Entry(filepath.Join(path, e.Name()))
+			t.entry(dir, below)
 		}
 	}
 }
@@ -79,24 +94,26 @@ func (t *Taker) Listing(path string) {
 		t.File(path)
 		return
 	}
-	for _, e := range t.list(path) {
-		t.File(filepath.Join(path, e.Name()))
+	dir, name := split(path)
+	t.way(path)
+	for _, e := range t.list(dir, name) {
+		t.file(dir, name+"/"+e.Name())
 	}
 }
 
 // list notes a folder itself, which changes when a name in it does, and gives its names.
-func (t *Taker) list(path string) []os.DirEntry {
+func (t *Taker) list(dir, name string) []os.DirEntry {
+	path := filepath.Join(dir, name)
 	if t.known("list " + path) {
 		return nil
 	}
-	t.way(path)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		t.moved = true
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(unix.AT_FDCWD, path, &st, 0)
-	t.add(path, "", followed, st, err)
+	t.add(dir, name, followed, st, err)
 	return entries
 }
 
@@ -108,7 +125,7 @@ func (t *Taker) add(dir, name string, s state, st unix.Stat_t, err error) {
 		t.folders[dir] = append(t.folders[dir], entry{name, s, tupleOf(&st)})
 	case err == unix.ENOENT || err == unix.ENOTDIR:
 		t.folders[dir] = append(t.folders[dir], entry{name: name, state: absent})
-		for ; ; dir = filepath.Dir(dir) {
+		for dir = filepath.Dir(filepath.Join(dir, name)); ; dir = filepath.Dir(dir) {
 			var st unix.Stat_t
 			if err := unix.Fstatat(unix.AT_FDCWD, dir, &st, 0); err == nil || dir == filepath.Dir(dir) {
 				t.settled(st, err)
@@ -159,8 +176,9 @@ func Stat(path string) (text string, ok bool) {
 	return string(entry{path, followed, tupleOf(&st)}.append(nil)), true
 }
 
-// folderIsSame looks at one folder of a snapshot again. Names are looked at from the open folder, which spares the kernel the way there.
-func folderIsSame(block []byte) bool {
+// blockIsSame looks at one block of a snapshot again. Names are looked at from an open folder, which spares the kernel the way there. It is the one above those that a build wrote or read: opening each of them
+// would cost as much as looking at three files.
+func blockIsSame(block []byte) bool {
 	r := reader{rest: block}
 	path := string(r.block())
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -180,15 +198,11 @@ func folderIsSame(block []byte) bool {
 
 func isSame(fd int, prefix string, e entry) bool {
 	var st unix.Stat_t
-	var err error
-	switch {
-	case e.name == "" && prefix == "":
-		err = unix.Fstat(fd, &st)
-	case e.state == itself:
-		err = unix.Fstatat(fd, prefix+e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	default:
-		err = unix.Fstatat(fd, prefix+e.name, &st, 0)
+	flags := 0
+	if e.state == itself {
+		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
+	err := unix.Fstatat(fd, prefix+e.name, &st, flags)
 	switch e.state {
 	case absent:
 		return err == unix.ENOENT || err == unix.ENOTDIR
