@@ -80,8 +80,15 @@ const resultsName = "results.jsonl"
 
 // resultsFile of the recipe that a step comes from.
 func (p *project) resultsFile(s step.Step) string {
+	if p.results[s.Recipe] == "" {
+		p.results[s.Recipe] = p.findResults(s.Recipe)
+	}
+	return p.results[s.Recipe]
+}
+
+func (p *project) findResults(recipe string) string {
 	for _, r := range p.graph.Recipes {
-		if r.File == s.Recipe {
+		if r.File == recipe {
 			return filepath.Join(planner.BuildDir(r), resultsName)
 		}
 	}
