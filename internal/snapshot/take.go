@@ -67,7 +67,11 @@ func (t *Taker) Entry(path string) {
 }
 
 func (t *Taker) entry(dir, name string) {
-	st, err := lstat(filepath.Join(dir, name))
+	path := filepath.Join(dir, name)
+	if t.known("entry " + path) { // a record that several steps share
+		return
+	}
+	st, err := lstat(path)
 	t.add(dir, name, itself, st, err)
 }
 
