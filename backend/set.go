@@ -71,12 +71,25 @@ func (s *Set) Resolve(name string) string {
 	return "builtin"
 }
 
+// Asked are the runtimes that were asked for their identity.
+func (s *Set) Asked() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.ids {
+		names = append(names, name)
+	}
+	return names
+}
+
+// GPU is there where NVIDIA's driver is.
+const GPU = "/dev/nvidiactl"
+
 // mayHaveGPU reports whether mlx could find a GPU here: Metal on Apple's chips, CUDA where NVIDIA's driver is.
 func mayHaveGPU() bool {
 	if runtime.GOOS == "darwin" {
 		return runtime.GOARCH == "arm64"
 	}
-	_, err := os.Stat("/dev/nvidiactl")
+	_, err := os.Stat(GPU)
 	return err == nil
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,75 +9,180 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // The graph of a large set of models: per model 4 source files -> fetch -> convert -> 8 quantize -> 8 validate, 24 bench -> report, 43 steps and 47 files.
 const (
-	models   = 233 // 10,019 steps
 	sources  = 4
 	variants = 8
 	batches  = 3
 	perModel = 2 + 2*variants + variants*batches + 1
 )
 
+// sizes are what is measured: 989, 10,019 and 100,018 steps, each with the part of ninja's time that a build with nothing to do may take.
+var sizes = []struct {
+	models int
+	goal   float64
+}{{23, 1}, {233, 0.5}, {2326, 0.4}}
+
 // stepsVar tells the executor's benchmark how many steps its plan has to have.
 const stepsVar = "MLXBUILD_BENCH_STEPS"
 
-// ninja: our executor's no-op as its Go benchmark reports it, and ninja's as a process. Ninja parses its file and stats; so do we, but the start of a process
-// (some 3 ms) is in ninja's time only.
+// ninja: builds with nothing to do, of growing graphs. The whole command stands beside ninja and make: each is started, finds that nothing has changed, and says so.
 func (b *bench) ninja() error {
 	program, err := exec.LookPath("ninja")
 	if err != nil {
 		return fmt.Errorf("ninja is not installed: %w", err)
 	}
-	dir, err := b.scratch("ninja")
-	if err != nil {
-		return err
-	}
-	steps, err := writeGraph(dir, models)
-	if err != nil {
-		return err
-	}
 	version, err := once(exec.CommandContext(b.ctx, program, "--version"))
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  ninja %sbuilding %d steps for the first time ...\n", version, steps)
-	run := func(int) *exec.Cmd {
-		return exec.CommandContext(b.ctx, program, "-C", dir, "-j", strconv.Itoa(runtime.NumCPU()))
-	}
-	if _, err := once(run(0)); err != nil {
-		return err
-	}
-	if out, err := once(run(0)); err != nil || !regexp.MustCompile(`no work to do`).Match(out) {
-		return fmt.Errorf("ninja finds work after a build: %w\n%s", err, out)
-	}
-	test := filepath.Join(dir, "executor.test"+exeSuffix)
+	test := filepath.Join(b.work, "executor.test"+exeSuffix)
 	build := exec.CommandContext(b.ctx, "go", "test", "-c", "-o", test, "./executor")
 	build.Dir = b.root
 	if _, err := once(build); err != nil {
 		return err
 	}
-	ours := &side{name: "mlxbuild executor, 5 no-ops and the first build", command: func(int) *exec.Cmd {
-		cmd := exec.CommandContext(b.ctx, test, "-test.run", "^$", "-test.bench", "^BenchmarkNoOp$", "-test.benchtime", "5x")
-		cmd.Dir = filepath.Join(b.root, "executor")
-		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", stepsVar, steps))
-		return cmd
-	}}
-	peer := &side{name: "ninja, one no-op", command: run}
-	if err := takeTurns(b.ctx, b.turns(6), ours, peer); err != nil {
+	for _, s := range sizes {
+		dir, err := b.scratch("ninja")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  %d steps, ninja %s  building for the first time ...\n", s.models*perModel, strings.TrimSpace(string(version)))
+		c := contest{bench: b, dir: dir, program: program, test: test, models: s.models, goal: s.goal}
+		if err := c.run(); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
+	return nil
+}
+
+// contest is one size of graph, built by all.
+type contest struct {
+	*bench
+	dir, program, test string
+	models             int
+	goal               float64
+	recipes            []string
+}
+
+func (c *contest) run() error {
+	if err := c.buildOurs(); err != nil {
 		return err
 	}
-	noops, err := noopTimes(ours.samples)
+	if err := c.buildPeers(); err != nil {
+		return err
+	}
+	ours := &side{name: "mlxbuild build", command: c.build}
+	ninja := &side{name: "ninja", command: c.ninja}
+	sides := []*side{ours, ninja}
+	if _, err := exec.LookPath("make"); err == nil {
+		sides = append(sides, &side{name: "make", command: c.make})
+	}
+	rounds := c.turns(max(10, 40-c.models/50))
+	if err := takeTurns(c.ctx, rounds, append(sides, &side{name: "mlxbuild version", command: func(int) *exec.Cmd { return c.tool(c.cache(), "version") }})...); err != nil {
+		return err
+	}
+	edited := &side{name: "mlxbuild build, recipe touched", prepare: c.touchRecipes, command: c.build}
+	if err := takeTurns(c.ctx, max(3, rounds/4), edited); err != nil {
+		return err
+	}
+	alone, err := c.executor()
 	if err != nil {
 		return err
 	}
-	printTable(ours, peer)
-	mine, its := slices.Min(noops), slices.Min(peer.walls())
-	fmt.Printf("  no-op of %d steps: mlxbuild %s (median %s), ninja %s (median %s)\n", steps, short(mine), short(median(noops)), short(its), short(median(peer.walls())))
-	atMost("no-op, of ninja's", float64(mine)/float64(its), 2, ratio)
+	printTable(append(sides, edited)...)
+	its := slices.Min(ninja.walls())
+	fmt.Printf("  without a snapshot, but with the recipe read, the executor plans, looks and decides in %s (median %s): %.2f of ninja's\n", short(slices.Min(alone)), short(median(alone)),
+		float64(slices.Min(alone))/float64(its))
+	atMost(fmt.Sprintf("%d steps, of ninja's", c.models*perModel), wallRatio(ours, ninja), c.goal, ratio)
+	seen, err := c.trace(c.build(0))
+	if err != nil {
+		return err
+	}
+	atMost("bytes of weights read", float64(readOfWeights(seen)), 0, bytesOf)
 	return nil
+}
+
+func (c *contest) cache() string { return filepath.Join(c.dir, "cache") }
+
+func (c *contest) build(int) *exec.Cmd {
+	return c.tool(c.cache(), append([]string{"-C", c.dir, "build", "-j", strconv.Itoa(2 * runtime.NumCPU())}, c.recipes...)...)
+}
+
+func (c *contest) ninja(int) *exec.Cmd {
+	return exec.CommandContext(c.ctx, c.program, "-C", c.dir, "-j", strconv.Itoa(runtime.NumCPU()))
+}
+
+func (c *contest) make(int) *exec.Cmd {
+	return exec.CommandContext(c.ctx, "make", "-C", c.dir, "-j", strconv.Itoa(runtime.NumCPU()))
+}
+
+// buildOurs until there is nothing to do, and that is known.
+func (c *contest) buildOurs() (err error) {
+	if c.recipes, err = c.writeRecipes(c.dir, c.models); err != nil {
+		return err
+	}
+	for range 2 { // the second finds nothing to do, and leaves a snapshot
+		if _, err := once(c.build(0)); err != nil {
+			return err
+		}
+	}
+	out, err := c.build(0).CombinedOutput()
+	if want := fmt.Sprintf("nothing to do: %d steps are up to date\n", c.models*(perModel-1)); err != nil || string(out) != want { // a model itself is not counted
+		return fmt.Errorf("there is still something to do after a build: %w\n%s", err, tail(out, 1000))
+	}
+	return nil
+}
+
+// buildPeers has ninja build the graph. What is then on the disk is right for make, too.
+func (c *contest) buildPeers() error {
+	if _, err := writeGraph(c.dir, c.models); err != nil {
+		return err
+	}
+	if _, err := once(c.ninja(0)); err != nil {
+		return err
+	}
+	if out, err := once(c.ninja(0)); err != nil || !strings.Contains(string(out), "no work to do") {
+		return fmt.Errorf("ninja finds work after a build: %w\n%s", err, out)
+	}
+	if _, err := exec.LookPath("make"); err != nil {
+		return nil
+	}
+	if out, err := once(c.make(0)); err != nil || !strings.Contains(string(out), "Nothing to be done") {
+		return fmt.Errorf("make finds work after a build: %w\n%s", err, tail(out, 1000))
+	}
+	return nil
+}
+
+// touchRecipes as an editor does that saves without a change.
+func (c *contest) touchRecipes(int) error {
+	for _, name := range c.recipes {
+		if err := os.Chtimes(filepath.Join(c.dir, name), time.Time{}, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// executor times the executor's own benchmark of a graph of this size.
+func (c *contest) executor() ([]time.Duration, error) {
+	var samples []sample
+	for range 3 {
+		cmd := exec.CommandContext(c.ctx, c.test, "-test.run", "^$", "-test.bench", "^BenchmarkNoOp$", "-test.benchtime", "5x")
+		cmd.Dir = filepath.Join(c.root, "executor")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", stepsVar, c.models*perModel))
+		s, err := measure(cmd)
+		if err != nil {
+			return nil, err
+		}
+		samples = append(samples, s)
+	}
+	return noopTimes(samples)
 }
 
 var noopLine = regexp.MustCompile(`(?m)^BenchmarkNoOp\S*\s+\d+\s+([\d.]+) ns/op`)
@@ -99,15 +203,11 @@ func noopTimes(samples []sample) (times []time.Duration, err error) {
 	return times, nil
 }
 
-// writeGraph writes build.ninja and the source files of n models, and returns the number of steps.
+// writeGraph writes build.ninja, a Makefile that says the same, and the source files of n models, and returns the number of steps.
 func writeGraph(dir string, n int) (steps int, err error) {
-	f, err := os.Create(filepath.Join(dir, "build.ninja"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	w := bufio.NewWriter(f)
-	fmt.Fprint(w, "rule touch\n  command = touch $out\n\n")
+	var ninja, make strings.Builder
+	ninja.WriteString("rule touch\n  command = touch $out\n\n")
+	make.WriteString("MAKEFLAGS += -rR\n.SUFFIXES:\n")
 	for m := range n {
 		folder := fmt.Sprintf("m%d", m)
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o777); err != nil {
@@ -118,26 +218,42 @@ func writeGraph(dir string, n int) (steps int, err error) {
 				return 0, err
 			}
 		}
-		writeModel(w, folder)
-	}
-	return n * perModel, w.Flush()
-}
-
-func writeModel(w *bufio.Writer, m string) {
-	fmt.Fprintf(w, "build %s/fetch: touch", m)
-	for s := range sources {
-		fmt.Fprintf(w, " %s/src%d", m, s)
-	}
-	fmt.Fprintf(w, "\nbuild %s/conv: touch %s/fetch\n", m, m)
-	report := ""
-	for q := range variants {
-		fmt.Fprintf(w, "build %s/q%d: touch %s/conv\n", m, q, m)
-		fmt.Fprintf(w, "build %s/v%d: touch %s/q%d %s/conv\n", m, q, m, q, m)
-		report += fmt.Sprintf(" %s/v%d", m, q)
-		for b := range batches {
-			fmt.Fprintf(w, "build %s/b%d.%d: touch %s/q%d %s/v%d\n", m, q, b, m, q, m, q)
-			report += fmt.Sprintf(" %s/b%d.%d", m, q, b)
+		fmt.Fprintf(&make, "all: %s/report\n", folder)
+		for _, e := range edges(folder) {
+			fmt.Fprintf(&ninja, "build %s: touch %s\n", e.out, e.ins)
+			fmt.Fprintf(&make, "%s: %s\n\ttouch $@\n", e.out, e.ins)
 		}
 	}
-	fmt.Fprintf(w, "build %s/report: touch%s\n", m, report)
+	if err := os.WriteFile(filepath.Join(dir, "build.ninja"), []byte(ninja.String()), 0o666); err != nil {
+		return 0, err
+	}
+	return n * perModel, os.WriteFile(filepath.Join(dir, "Makefile"), []byte(make.String()), 0o666)
+}
+
+// edge is one step: a file, and those that it is made of.
+type edge struct{ out, ins string }
+
+func edges(m string) (all []edge) {
+	add := func(out string, ins ...string) {
+		all = append(all, edge{m + "/" + out, m + "/" + strings.Join(ins, " "+m+"/")})
+	}
+	var from, report []string
+	for s := range sources {
+		from = append(from, fmt.Sprintf("src%d", s))
+	}
+	add("fetch", from...)
+	add("conv", "fetch")
+	for q := range variants {
+		quantized, validated := fmt.Sprintf("q%d", q), fmt.Sprintf("v%d", q)
+		add(quantized, "conv")
+		add(validated, quantized, "conv")
+		report = append(report, validated)
+		for b := range batches {
+			timed := fmt.Sprintf("b%d.%d", q, b)
+			add(timed, quantized, validated)
+			report = append(report, timed)
+		}
+	}
+	add("report", report...)
+	return all
 }

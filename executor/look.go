@@ -14,9 +14,10 @@ type sight struct {
 	known   bool // the key is known
 	text    string
 	key     cache.Digest
-	settled bool         // a record for the key is there, so tree is known
-	tree    cache.Digest // digest of the output
-	placed  bool         // the output folder is in place (true for steps without one)
+	settled bool           // a record for the key is there, so tree is known
+	tree    cache.Digest   // digest of the output
+	placed  bool           // the output folder is in place (true for steps without one)
+	outputs []cache.Output // of a step without a folder
 }
 
 // looker looks at steps. The state of the output folders is taken for all of them at once, on every core, while keys are worked out.
@@ -87,7 +88,7 @@ func (l *looker) look(id step.ID, inputs []cache.Digest) sight {
 		}
 	}
 	if rec, ok := l.cache.Record(key); ok && l.cache.Complete(rec) {
-		v.settled, v.tree, v.placed = true, rec.Tree, s.Folder == ""
+		v.settled, v.tree, v.placed, v.outputs = true, rec.Tree, s.Folder == "", rec.Outputs
 	}
 	return v
 }

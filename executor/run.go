@@ -170,7 +170,7 @@ func (r *run) untouched(want []step.ID) bool {
 		if !ok {
 			return r.forget()
 		}
-		r.steps[id] = Outcome{State: UpToDate, Key: v.key, Tree: v.tree}
+		r.steps[id] = Outcome{State: UpToDate, Key: v.key, Tree: v.tree, outputs: v.outputs}
 	}
 	for _, id := range r.closure {
 		if r.graph.Steps[id].Folder != "" && !r.look.inPlace(id, r.steps[id].Key) {

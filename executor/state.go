@@ -81,4 +81,6 @@ type Outcome struct {
 	WeightCopies int
 	// Record of a step whose result is told and not kept; nil for all others, whose record is in the cache under Key.
 	Record *cache.Record
+
+	outputs []cache.Output // of a step without a folder that was found up to date
 }

@@ -110,14 +110,15 @@ func (g *Graph) targetIDs() []string {
 
 // builder is a Graph under construction; it is the step.Builder that kinds see.
 type builder struct {
-	graph   *Graph
-	recipe  *spec.Recipe
-	targets []step.Target
-	names   map[string]step.ArtifactID
-	steps   map[string]step.ID // by name
-	folders map[string]step.ID // by output folder
-	others  map[string]other   // recipes at other revisions, by file and revision
-	diags   spec.Diags
+	graph    *Graph
+	recipe   *spec.Recipe
+	buildDir string // of the recipe
+	targets  []step.Target
+	names    map[string]step.ArtifactID
+	steps    map[string]step.ID // by name
+	folders  map[string]step.ID // by output folder
+	others   map[string]other   // recipes at other revisions, by file and revision
+	diags    spec.Diags
 }
 
 // other is what a recipe at another revision builds, or why it builds nothing.
@@ -129,7 +130,7 @@ type other struct {
 func (b *builder) Recipe() *spec.Recipe   { return b.recipe }
 func (b *builder) Targets() []step.Target { return b.targets }
 
-func (b *builder) BuildDir() string { return BuildDir(b.recipe) }
+func (b *builder) BuildDir() string { return b.buildDir }
 
 func (b *builder) At(revision string) (buildDir string, targets []step.Target, why string) {
 	o, ok := b.others[b.recipe.File+"\n"+revision]
@@ -255,14 +256,14 @@ func targets(r *spec.Recipe) ([]step.Target, spec.Diags) {
 
 // lookup finds what a matrix names. The loader has checked that the names exist.
 func lookup(r *spec.Recipe, model, quantization string) (m spec.Model, q spec.Quantization) {
-	for _, have := range r.Models {
-		if have.Name == model {
-			m = have
+	for i := range r.Models { // without copying each: it is done for every cell
+		if r.Models[i].Name == model {
+			m = r.Models[i]
 		}
 	}
-	for _, have := range r.Quantizations {
-		if have.Name == quantization {
-			q = have
+	for i := range r.Quantizations {
+		if r.Quantizations[i].Name == quantization {
+			q = r.Quantizations[i]
 		}
 	}
 	return m, q

@@ -14,12 +14,12 @@ import (
 func Plan(recipes []*spec.Recipe, kinds []step.Kind) (*Graph, spec.Diags) {
 	b := &builder{graph: &Graph{}, names: map[string]step.ArtifactID{}, folders: map[string]step.ID{}, others: map[string]other{}}
 	for _, r := range recipes {
-		b.recipe = r
+		b.recipe, b.buildDir = r, BuildDir(r)
 		var diags spec.Diags
 		b.targets, diags = targets(r)
 		b.diags = append(b.diags, diags...)
 		if r.Revision != "" {
-			b.others[r.File+"\n"+r.Revision] = other{BuildDir(r), b.targets}
+			b.others[r.File+"\n"+r.Revision] = other{b.buildDir, b.targets}
 		} else {
 			b.graph.Recipes = append(b.graph.Recipes, r)
 			b.graph.Targets = append(b.graph.Targets, b.targets...)

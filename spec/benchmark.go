@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // Benchmark is a matrix of cells to be timed.
@@ -308,13 +310,13 @@ func (l *loader) tolerances(n *node, def Tolerance) (out []Tolerance) {
 }
 
 // placeholders of a command's arguments.
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+var placeholder = lazyregexp.New(`\{[^{}]*\}`)
 
 func (l *loader) commands(section *node) (out []Command) {
 	for _, f := range section.fieldsOf() {
 		c := Command{Name: f.key, Pos: f.pos, Run: f.value.get("run").texts(), Version: f.value.get("version").texts()}
 		for i, arg := range c.Run {
-			for _, p := range placeholder.FindAllString(arg, -1) {
+			for _, p := range placeholder().FindAllString(arg, -1) {
 				if known := []string{"{model}", "{prompt}", "{generated}", "{batch}", "{threads}"}; !slices.Contains(known, p) {
 					l.fail(f.value.get("run").place(i), "known are "+strings.Join(known, ", "), "%s stands for nothing", p)
 				}

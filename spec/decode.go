@@ -3,8 +3,9 @@ package spec
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // decode fills the recipe from its tree. Values of the wrong type are left out here, as the schema has said so; what the schema cannot say is said here.
@@ -119,12 +120,12 @@ func (l *loader) checkName(f field, section string, seen map[string]field) {
 	}
 	seen[lower] = f
 	stem, _, _ := strings.Cut(strings.ToUpper(f.key), ".")
-	if reserved.MatchString(stem) || strings.HasSuffix(f.key, ".") {
+	if reserved().MatchString(stem) || strings.HasSuffix(f.key, ".") {
 		l.fail(f.pos, "choose another name", "%s cannot be the name of a folder on every system", f.key)
 	}
 }
 
-var reserved = regexp.MustCompile(`^(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])$`)
+var reserved = lazyregexp.New(`^(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])$`)
 
 func (l *loader) models(r *Recipe, section *node) {
 	seen := map[string]field{}
@@ -156,7 +157,7 @@ func (l *loader) models(r *Recipe, section *node) {
 	}
 }
 
-var hubName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
+var hubName = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 
 func (l *loader) source(text string, n *node) Source {
 	kind, ref, _ := strings.Cut(text, ":")
@@ -168,7 +169,7 @@ func (l *loader) source(text string, n *node) Source {
 			s.Path = filepath.Join(l.dirs[n.pos.File], s.Path)
 		}
 	case "hf":
-		if !hubName.MatchString(ref) {
+		if !hubName().MatchString(ref) {
 			l.fail(n.pos, "write hf:org/name, as in the address of the model's page", "%q is not the name of a model on the Hub", ref)
 		}
 	case "gguf", "bin":

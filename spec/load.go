@@ -15,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/schemas"
 )
 
@@ -45,14 +46,15 @@ func LoadBytes(name, dir string, data []byte, o Options) (*Recipe, Diags) {
 
 // loader holds what is read.
 type loader struct {
-	options Options
-	diags   Diags
-	texts   map[string][]string // lines of each file, for carets
-	files   []string
-	sum     []byte
-	stage   int               // 0 reading, 1 variables, 2 schema, 3 decoding
-	opened  []string          // files on the way to the one being read, for include cycles
-	dirs    map[string]string // file -> the folder that its paths are relative to
+	options     Options
+	diags       Diags
+	texts       map[string][]string // lines of each file, for carets
+	files       []string
+	promptFiles []string
+	sum         []byte
+	stage       int               // 0 reading, 1 variables, 2 schema, 3 decoding
+	opened      []string          // files on the way to the one being read, for include cycles
+	dirs        map[string]string // file -> the folder that its paths are relative to
 }
 
 func newLoader(o Options) *loader {
@@ -77,6 +79,7 @@ func (l *loader) load(name, dir string, data []byte) (*Recipe, Diags) {
 	}
 	l.stage = 3
 	l.decode(r, root)
+	r.PromptFiles = l.promptFiles
 	diags := l.finish()
 	if diags.HasErrors() {
 		return nil, diags
@@ -179,12 +182,12 @@ func (l *loader) parse(file string, data []byte) *node {
 	return root
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): (.*)`)
+var yamlLine = lazyregexp.New(`line (\d+): (.*)`)
 
 // syntax puts a YAML error into words. The library's line is often one too early, so the cause is looked for in both.
 func (l *loader) syntax(file string, err error) {
 	line, what := 1, strings.TrimPrefix(err.Error(), "yaml: ")
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+	if m := yamlLine().FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		what = m[2]
 	}
@@ -198,7 +201,7 @@ func (l *loader) syntax(file string, err error) {
 	}
 	if hint == "" {
 		for n, text := range lines { // errors without a line: an alias without an anchor, mostly
-			if col, h := usualMistake(text); h != "" && !yamlLine.MatchString(err.Error()) {
+			if col, h := usualMistake(text); h != "" && !yamlLine().MatchString(err.Error()) {
 				pos, hint = Pos{file, n + 1, col}, h
 				break
 			}
@@ -208,18 +211,18 @@ func (l *loader) syntax(file string, err error) {
 }
 
 var mistakes = []struct {
-	pattern *regexp.Regexp
+	pattern func() *regexp.Regexp
 	hint    string
 }{
-	{regexp.MustCompile(`[\[{,:]\s*\$\{`), `put quotes around it: "${vars.name}"`},
-	{regexp.MustCompile(`(?:^\s*-\s*|:\s+|[\[,]\s*)\*`), `a value that begins with * must be quoted: "*/q4"`},
-	{regexp.MustCompile("(?:^\\s*-\\s*|:\\s+|[\\[,]\\s*)[@`%]"), "a value that begins with @, ` or % must be quoted"},
-	{regexp.MustCompile(`^ *\t`), "indent with spaces, not with tabs"},
+	{lazyregexp.New(`[\[{,:]\s*\$\{`), `put quotes around it: "${vars.name}"`},
+	{lazyregexp.New(`(?:^\s*-\s*|:\s+|[\[,]\s*)\*`), `a value that begins with * must be quoted: "*/q4"`},
+	{lazyregexp.New("(?:^\\s*-\\s*|:\\s+|[\\[,]\\s*)[@`%]"), "a value that begins with @, ` or % must be quoted"},
+	{lazyregexp.New(`^ *\t`), "indent with spaces, not with tabs"},
 }
 
 func usualMistake(line string) (col int, hint string) {
 	for _, m := range mistakes {
-		if at := m.pattern.FindStringIndex(line); at != nil {
+		if at := m.pattern().FindStringIndex(line); at != nil {
 			return utf8.RuneCountInString(line[:at[1]-1]) + 1, m.hint
 		}
 	}
@@ -313,7 +316,7 @@ func (l *loader) mergeFile(root, sub *node) {
 	}
 }
 
-var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
+var variable = lazyregexp.New(`\$\{([^}]*)\}`)
 
 // substitute puts variables in: nothing but ${vars.name} is expanded. A value that is only a variable takes its type too.
 func (l *loader) substitute(root *node) {
@@ -336,13 +339,13 @@ func (l *loader) substituteIn(n *node, vars *node) {
 	if !ok || !strings.Contains(text, "${") {
 		return
 	}
-	if m := variable.FindStringSubmatch(text); m != nil && m[0] == text {
+	if m := variable().FindStringSubmatch(text); m != nil && m[0] == text {
 		if v := l.variable(n, m[1], vars); v != nil {
 			n.scalar, n.raw = v.scalar, v.raw
 		}
 		return
 	}
-	out := variable.ReplaceAllStringFunc(text, func(ref string) string {
+	out := variable().ReplaceAllStringFunc(text, func(ref string) string {
 		if v := l.variable(n, ref[2:len(ref)-1], vars); v != nil {
 			return v.raw
 		}

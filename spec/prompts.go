@@ -79,6 +79,7 @@ func (l *loader) promptFile(n *node) []Prompt {
 		return nil
 	}
 	path := filepath.Join(l.dirs[n.pos.File], filepath.FromSlash(name))
+	l.promptFiles = append(l.promptFiles, path)
 	data, err := readPromptFile(path)
 	if err != nil {
 		l.fail(n.pos, "paths are relative to the recipe", "%s: %v", name, err)

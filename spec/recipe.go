@@ -15,7 +15,8 @@ type Recipe struct {
 	Dir           string     // the folder that build/ goes into
 	Digest        [32]byte   // of every byte that was read, and the schema's version
 	Sums          [][32]byte // SHA-256 of each of Files
-	Files         []string   // all files that were read
+	Files         []string   // the recipe and what it includes
+	PromptFiles   []string   // that were read, too
 	Models        []Model
 	Quantizations []Quantization
 	Convert       Convert

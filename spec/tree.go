@@ -3,11 +3,12 @@ package spec
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // node is a piece of a recipe, made of YAML by our own reading: duplicate keys, aliases, numbers and tags are judged here, because decoding into Go values would hide some mistakes and take
@@ -171,8 +172,8 @@ func (r *treeReader) merge(v *yaml.Node, depth int) []*node {
 }
 
 var (
-	decimal   = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*)$`)
-	plainFrac = regexp.MustCompile(`^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?$`)
+	decimal   = lazyregexp.New(`^[-+]?(0|[1-9][0-9]*)$`)
+	plainFrac = lazyregexp.New(`^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?$`)
 )
 
 func (r *treeReader) scalar(y *yaml.Node) *node {
@@ -187,7 +188,7 @@ func (r *treeReader) scalar(y *yaml.Node) *node {
 		n.scalar = strings.EqualFold(y.Value, "true")
 	case tag == "!!int":
 		v, err := strconv.ParseInt(y.Value, 10, 64)
-		if !decimal.MatchString(y.Value) {
+		if !decimal().MatchString(y.Value) {
 			return r.fail(y, `quote it if it is text, such as a revision: "`+y.Value+`"; write numbers in plain decimal`, "%s is not a plain number: YAML reads it in another base", y.Value)
 		}
 		if err != nil {
@@ -196,7 +197,7 @@ func (r *treeReader) scalar(y *yaml.Node) *node {
 		n.scalar = v
 	case tag == "!!float":
 		v, err := strconv.ParseFloat(y.Value, 64)
-		if !plainFrac.MatchString(y.Value) || err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
+		if !plainFrac().MatchString(y.Value) || err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
 			return r.fail(y, `quote it if it is text: "`+y.Value+`"`, "%s is not a number that can be used", y.Value)
 		}
 		n.scalar = v
@@ -204,28 +205,6 @@ func (r *treeReader) scalar(y *yaml.Node) *node {
 		return r.fail(y, "", "a value of the kind %s is not used in recipes", tag)
 	}
 	return n
-}
-
-// plain is the node as the schema's library takes it.
-func (n *node) plain() any {
-	switch n.kind {
-	case mapping:
-		m := make(map[string]any, len(n.fields))
-		for _, f := range n.fields {
-			m[f.key] = f.value.plain()
-		}
-		return m
-	case list:
-		l := make([]any, len(n.items))
-		for i, item := range n.items {
-			l[i] = item.plain()
-		}
-		return l
-	}
-	if v, ok := n.scalar.(int64); ok {
-		return int(v)
-	}
-	return n.scalar
 }
 
 // flow writes a node on one line, as a person would in a recipe.

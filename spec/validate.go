@@ -5,9 +5,10 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // computes are the arithmetics of each runtime.
@@ -34,7 +35,7 @@ func (l *loader) corpora(r *Recipe, section *node) {
 	}
 }
 
-var dataSetName = regexp.MustCompile(`^datasets/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
+var dataSetName = lazyregexp.New(`^datasets/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 
 // corpusSource reads where a corpus is: a file of this machine, a file of a data set on the Hub, which the lock pins, or an address, whose content the recipe pins.
 func (l *loader) corpusSource(c *Corpus, n, src *node) {
@@ -47,7 +48,7 @@ func (l *loader) corpusSource(c *Corpus, n, src *node) {
 	sum := n.get("sha256").textOr("")
 	l.corpusKeys(kind, n)
 	switch {
-	case kind == "hf" && !dataSetName.MatchString(ref):
+	case kind == "hf" && !dataSetName().MatchString(ref):
 		l.fail(src.pos, "write hf:datasets/org/name, as in the address of the data set's page, and file: with the file in it", "%q is not the name of a data set on the Hub", ref)
 	case kind == "hf" && c.File == "":
 		l.fail(src.pos, "add file: with the path of a text or .jsonl file in the data set", "which file of %s?", text)

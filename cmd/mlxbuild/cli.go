@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -77,6 +78,10 @@ type app struct {
 	streams bool // the answer is events in JSON, and run_end is still to come
 	github  bool
 
+	began    time.Time // when this program did
+	snapshot string    // where one of this build would be; see unchanged
+	answers  *counted  // what a build answered, for leaveSnapshot
+
 	runtimes *backend.Set
 	quick    bool // benchmarks: three runs, no verdict
 	commands bool // benchmarks may run programs that a recipe names
@@ -87,7 +92,7 @@ type exitPanic int
 
 // run is the program: it parses, runs one command and maps its error to an exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
-	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, term: term.New(stderr, os.Getenv), github: os.Getenv("GITHUB_ACTIONS") == "true"}
+	a := &app{ctx: ctx, began: time.Now(), stdout: stdout, stderr: stderr, term: term.New(stderr, os.Getenv), github: os.Getenv("GITHUB_ACTIONS") == "true"}
 	defer func() {
 		if p := recover(); p != nil {
 			exit, ok := p.(exitPanic)
@@ -98,6 +103,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			code = int(exit)
 		}
 	}()
+	if a.unchanged(args) {
+		return 0
+	}
 	var c cli
 	parser, err := kong.New(&c, kong.Name("mlxbuild"), kong.Description(description), kong.Writers(stdout, stderr), kong.Exit(func(n int) { panic(exitPanic(n)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}), kong.ShortUsageOnError(), kong.Vars{"exitcodes": exitHelp()},

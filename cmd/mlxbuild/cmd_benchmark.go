@@ -112,6 +112,9 @@ func (a *app) benchmark(p *project, o executor.Options, flags benchmarkFlags) er
 
 // benchmarks are the judged results of the wanted steps that are cells, in plan order. Those that were not measured are left out.
 func (p *project) benchmarks(outcomes []executor.Outcome) ([]report.Bench, error) {
+	if !slices.ContainsFunc(p.want, func(id step.ID) bool { return p.graph.Steps[id].Kind == "benchmark" }) {
+		return nil, nil // without reading results
+	}
 	failed, err := p.failedTargets()
 	if err != nil {
 		return nil, err

@@ -40,7 +40,8 @@ func (b buildCmd) Run(a *app) error {
 	if b.DryRun {
 		return planCmd{Args: b.Args}.Run(a)
 	}
-	a.quick, a.commands, a.streams = b.Quick, b.Commands, a.json
+	a.quick, a.commands, a.streams, a.answers = b.Quick, b.Commands, a.json, &counted{w: a.stdout}
+	a.stdout = a.answers
 	p, err := a.open(b.Args)
 	if err != nil {
 		return err
@@ -63,6 +64,9 @@ func (b buildCmd) Run(a *app) error {
 	}
 	if worst(exitCode(validated), exitCode(timed)) == exitCode(timed) && timed != nil {
 		return timed
+	}
+	if validated == nil {
+		a.leaveSnapshot(p, outcomes)
 	}
 	return validated
 }
@@ -125,15 +129,18 @@ func countStates(p *project, outcomes []executor.Outcome) map[executor.State]int
 	return count
 }
 
+// nothingToDo is how the sentence begins that a build with nothing to do ends with.
+const nothingToDo = "nothing to do: "
+
 // summary is a build in one sentence.
 func summary(p *project, outcomes []executor.Outcome, started time.Time) (sentence string, count map[executor.State]int) {
 	count = countStates(p, outcomes)
 	switch {
 	case changedAny(count):
 	case len(p.want) == 0:
-		return "nothing to do: the recipe makes no target; it needs models and quantizations", count
+		return nothingToDo + "the recipe makes no target; it needs models and quantizations", count
 	default:
-		return "nothing to do: " + planner.Count(len(p.want), "step is", "steps are") + " up to date", count
+		return nothingToDo + planner.Count(len(p.want), "step is", "steps are") + " up to date", count
 	}
 	var parts []string
 	for _, s := range []struct {

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
@@ -85,7 +85,7 @@ func (c conversion) recipe() string {
 	return b.String()
 }
 
-var hubID = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`)
+var hubID = lazyregexp.New(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`)
 
 func (c conversion) source() string { return sourceOf(c.hfPath) }
 
@@ -99,10 +99,10 @@ func sourceOf(path string) string {
 
 func isOnHub(path string) bool {
 	_, err := os.Stat(path)
-	return err != nil && hubID.MatchString(path)
+	return err != nil && hubID().MatchString(path)
 }
 
-var unnameable = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+var unnameable = lazyregexp.New(`[^A-Za-z0-9._-]+`)
 
 // model is a name made of the folder's.
 func (c conversion) model() string {
@@ -110,7 +110,7 @@ func (c conversion) model() string {
 	if err != nil {
 		abs = c.hfPath
 	}
-	name := strings.Trim(unnameable.ReplaceAllString(filepath.Base(abs), "-"), "-.")
+	name := strings.Trim(unnameable().ReplaceAllString(filepath.Base(abs), "-"), "-.")
 	if name == "" {
 		return "model"
 	}

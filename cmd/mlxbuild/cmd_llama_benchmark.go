@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
@@ -94,13 +94,13 @@ func (c llamaBenchmarkCmd) hfName() string {
 	return c.mlxName() + "-hf"
 }
 
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9._+-]+`)
+var notInNames = lazyregexp.New(`[^A-Za-z0-9._+-]+`)
 
 func modelName(dir, otherwise string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	name := strings.TrimLeft(notInNames.ReplaceAllString(filepath.Base(dir), "-"), "-._+")
+	name := strings.TrimLeft(notInNames().ReplaceAllString(filepath.Base(dir), "-"), "-._+")
 	if name == "" || len(name) > 90 {
 		return otherwise
 	}

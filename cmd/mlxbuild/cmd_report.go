@@ -173,7 +173,7 @@ func fresher(path string, r *spec.Recipe) bool {
 	if err != nil {
 		return false
 	}
-	for _, source := range append([]string{filepath.Join(planner.BuildDir(r), "results.jsonl"), filepath.Join(r.Dir, judge.AcceptedName)}, r.Files...) {
+	for _, source := range append([]string{filepath.Join(planner.BuildDir(r), resultsName), filepath.Join(r.Dir, judge.AcceptedName)}, r.Files...) {
 		if info, err := os.Stat(source); err == nil && info.ModTime().After(made.ModTime()) {
 			return false
 		}
@@ -184,7 +184,7 @@ func fresher(path string, r *spec.Recipe) bool {
 // findings reads what is known of a recipe's targets: folders, and results as they were judged when they were written.
 func (a *app) findings(p *project, r *spec.Recipe) (report.Findings, error) {
 	f := report.Findings{Title: filepath.ToSlash(r.File), Program: "mlxbuild " + version(), Made: time.Now()}
-	file := filepath.Join(planner.BuildDir(r), "results.jsonl")
+	file := filepath.Join(planner.BuildDir(r), resultsName)
 	lines, err := result.Read(file)
 	if err != nil {
 		return f, err

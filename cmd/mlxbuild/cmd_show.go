@@ -75,14 +75,24 @@ func (p *project) resultLine(id step.ID, key cache.Digest) (result.Line, bool) {
 	return result.Line{Schema: 1, Kind: s.Kind, Name: name, Target: s.Target, Key: key.String(), Seconds: rec.Seconds, Machine: rec.Machine, Value: rec.Result}, true
 }
 
+// resultsName is the file in a build folder that has what its steps found out.
+const resultsName = "results.jsonl"
+
 // resultsFile of the recipe that a step comes from.
 func (p *project) resultsFile(s step.Step) string {
+	if p.results[s.Recipe] == "" {
+		p.results[s.Recipe] = p.findResults(s.Recipe)
+	}
+	return p.results[s.Recipe]
+}
+
+func (p *project) findResults(recipe string) string {
 	for _, r := range p.graph.Recipes {
-		if r.File == s.Recipe {
-			return filepath.Join(planner.BuildDir(r), "results.jsonl")
+		if r.File == recipe {
+			return filepath.Join(planner.BuildDir(r), resultsName)
 		}
 	}
-	return filepath.Join("build", "results.jsonl")
+	return filepath.Join("build", resultsName)
 }
 
 func (a *app) printTexts(l result.Line) {

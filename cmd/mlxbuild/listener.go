@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 	"github.com/mlxbuild/mlxbuild/planner"
@@ -123,7 +124,7 @@ func (l *listener) step(e executor.Event) {
 }
 
 // noPlace is a line of a recipe made in memory, which nobody could open.
-var noPlace = regexp.MustCompile(` at ` + regexp.QuoteMeta(memoryRecipe) + `(:\d+)*`)
+var noPlace = lazyregexp.New(` at ` + regexp.QuoteMeta(memoryRecipe) + `(:\d+)*`)
 
 // line tells what was made and why.
 func (l *listener) line(e executor.Event) {
@@ -152,7 +153,7 @@ func (l *listener) line(e executor.Event) {
 	}
 	text += "  " + t.Paint(term.Dim, seconds(e.Seconds))
 	if e.Reason != "" && s.Kind != "source" && e.Reason != "new" && e.State == executor.Done {
-		text += "  because " + noPlace.ReplaceAllString(e.Reason, "")
+		text += "  because " + noPlace().ReplaceAllString(e.Reason, "")
 	}
 	t.Line("%s", text)
 	if l.forecasts != nil && l.forecasts[e.ID] != nil && e.State == executor.Done {

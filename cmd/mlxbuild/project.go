@@ -36,7 +36,8 @@ type project struct {
 	want    []step.ID
 	recipes []*spec.Recipe
 
-	problems spec.Diags // of baselines
+	results  map[string]string // results files by recipe: see resultsFile
+	problems spec.Diags        // of baselines
 }
 
 // newProject opens the cache, and the way to the Hub.
@@ -47,7 +48,7 @@ func (a *app) newProject() (*project, error) {
 	}
 	h := &fetch.Hub{Cache: c, Version: version(), Machine: machine(), Settings: a.hubSettings,
 		Options: hub.Options{UserAgent: "mlxbuild/" + version(), Note: func(sentence string) { a.note(sentence) }}}
-	return &project{cache: c, hub: h}, nil
+	return &project{cache: c, hub: h, results: map[string]string{}}, nil
 }
 
 // hubSettings are the environment's, and what flags say.

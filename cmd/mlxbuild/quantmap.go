@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 	"github.com/mlxbuild/mlxbuild/internal/metric"
 	"github.com/mlxbuild/mlxbuild/internal/report/page"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 )
 
 // inLayer is the path of a matrix inside a layer.
-var inLayer = regexp.MustCompile(`^(?:.*\.)?layers\.(\d+)\.(.+)$`)
+var inLayer = lazyregexp.New(`^(?:.*\.)?layers\.(\d+)\.(.+)$`)
 
 // outside is the row of what is in no layer.
 const outside = "other"
@@ -38,7 +38,7 @@ func quantizationMap(dir, target string, errors map[string]metric.Number) (page.
 			continue
 		}
 		row, column := outside, module
-		if found := inLayer.FindStringSubmatch(module); found != nil {
+		if found := inLayer().FindStringSubmatch(module); found != nil {
 			row, column = found[1], found[2]
 			if n, _ := strconv.Atoi(row); !slices.Contains(layers, n) {
 				layers = append(layers, n)

@@ -12,6 +12,7 @@
 //	locks/<key>.lock      held while a step is made; die with their process
 //	leases/               what running plans need, and which build folders hold outputs
 //	stat                  the memo: one checksummed file
+//	snapshots/            what builds with nothing to do looked at; their own
 //	parts/ runtimes/      for downloads and runtimes
 //
 // A blob is trusted when its metadata (device, inode, size, mtime, ctime) is as it was when its content was hashed on this machine; anything else is hashed before its first use.
@@ -112,6 +113,9 @@ func Open(dir string, o Options) (*Cache, error) {
 
 // Dir is the cache's folder.
 func (c *Cache) Dir() string { return c.dir }
+
+// StatePaths are the files that say what the folder is and what is remembered of it. While they are as they were, what is known of files is what it was.
+func (c *Cache) StatePaths() []string { return []string{filepath.Join(c.dir, "VERSION"), c.memo.path} }
 
 // Close saves the memo.
 func (c *Cache) Close() error { return c.memo.save(c) }

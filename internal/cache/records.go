@@ -59,17 +59,19 @@ func readRecord(path string, key Digest) (*Record, string) {
 	if !ok {
 		return nil, "is damaged: its checksum does not fit"
 	}
-	var head struct {
-		Format int `json:"format"`
-	}
-	if json.Unmarshal(body, &head) == nil && head.Format > RecordFormat { // its other fields may be anything
-		return nil, newerRecord
-	}
 	var r Record
 	if err := json.Unmarshal(body, &r); err != nil {
+		var head struct {
+			Format int `json:"format"`
+		}
+		if json.Unmarshal(body, &head) == nil && head.Format > RecordFormat { // its other fields may be anything
+			return nil, newerRecord
+		}
 		return nil, "is not a record: " + err.Error()
 	}
 	switch {
+	case r.Format > RecordFormat:
+		return nil, newerRecord
 	case r.Format != RecordFormat:
 		return nil, "has a format that this version does not know"
 	case r.Key != key:
@@ -102,6 +104,15 @@ func (c *Cache) Complete(r *Record) bool {
 		}
 	}
 	return true
+}
+
+// Paths are the files that Record and Complete look at.
+func (c *Cache) Paths(key Digest, outputs []Output) []string {
+	paths := []string{c.path("records", key)}
+	for _, o := range outputs {
+		paths = append(paths, c.path("blobs", o.Digest))
+	}
+	return paths
 }
 
 // AddRecord writes a record, the last thing of a step: everything it names is there.

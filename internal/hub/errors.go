@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // Class is the kind of an error: what a caller may want to know without reading the sentence.
@@ -80,13 +81,13 @@ func reason(err error) string {
 }
 
 var (
-	userinfo = regexp.MustCompile(`//[^\s"/?#@]*@`)
-	query    = regexp.MustCompile(`(://[^\s"?]*)\?[^\s"]*`)
+	userinfo = lazyregexp.New(`//[^\s"/?#@]*@`)
+	query    = lazyregexp.New(`(://[^\s"?]*)\?[^\s"]*`)
 )
 
 // scrub takes passwords and query strings out of addresses in a text, and anything that could move a terminal's cursor.
 func scrub(text string) string {
-	return clean(query.ReplaceAllString(userinfo.ReplaceAllString(text, "//"), "$1?..."))
+	return clean(query().ReplaceAllString(userinfo().ReplaceAllString(text, "//"), "$1?..."))
 }
 
 // clean makes a text from outside fit for one line of a message.

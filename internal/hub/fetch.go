@@ -273,7 +273,7 @@ func (a *answer) about(s subject, commit string, f File) error {
 		return odd(a, s, "it is of the commit %s", clean(got))
 	}
 	etag := strings.Trim(strings.TrimPrefix(a.linked.Get("X-Linked-Etag"), "W/"), `"`)
-	if sha256Text.MatchString(etag) && f.SHA256 != "" && etag != f.SHA256 || commitText.MatchString(etag) && f.SHA256 == "" && etag != f.GitSHA1 {
+	if sha256Text().MatchString(etag) && f.SHA256 != "" && etag != f.SHA256 || commitText().MatchString(etag) && f.SHA256 == "" && etag != f.GitSHA1 {
 		return odd(a, s, "it is of other content (%s)", etag)
 	}
 	if n, ok := decimal(a.linked.Get("X-Linked-Size")); ok && n != f.Size {

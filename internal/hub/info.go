@@ -71,7 +71,7 @@ func readInfo(v any) (Info, string) {
 	if i.ID, ok = o.String("id"); !ok || i.ID == "" {
 		return Info{}, "it has no id"
 	}
-	if i.Commit, _ = o.String("sha"); !commitText.MatchString(i.Commit) {
+	if i.Commit, _ = o.String("sha"); !commitText().MatchString(i.Commit) {
 		return Info{}, "it has no sha of a commit"
 	}
 	i.Private, _ = o.Bool("private")

@@ -51,7 +51,7 @@ func (r record) valid() bool {
 		}
 		end = e[1]
 	}
-	return r.Format == journalFormat && r.Hashed >= 0 && r.Hashed <= r.have().prefix() && (r.Hashed == 0 || sha256Text.MatchString(r.Sum))
+	return r.Format == journalFormat && r.Hashed >= 0 && r.Hashed <= r.have().prefix() && (r.Hashed == 0 || sha256Text().MatchString(r.Sum))
 }
 
 // encode makes a slot.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strconv"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // A partial file belongs to one process, which is in its name: <oid>.<host>-<pid>-<random>.part, with a .journal beside it once there is something to say, and a .lock while
@@ -25,7 +25,7 @@ import (
 // strangerRests is how long a part of another machine has to lie untouched before it is taken: whether its process lives cannot be seen from here.
 const strangerRests = 5 * time.Minute
 
-var partFile = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})\.([0-9a-f]{8})-([0-9]{1,10})-([0-9a-f]{16})\.(part|journal|lock)$`)
+var partFile = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})\.([0-9a-f]{8})-([0-9]{1,10})-([0-9a-f]{16})\.(part|journal|lock)$`)
 
 // partName is a part's name without its extension, taken apart.
 type partName struct {
@@ -34,7 +34,7 @@ type partName struct {
 }
 
 func parsePartName(file string) (n partName, ext string, ok bool) {
-	m := partFile.FindStringSubmatch(file)
+	m := partFile().FindStringSubmatch(file)
 	if m == nil {
 		return partName{}, "", false
 	}

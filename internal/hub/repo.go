@@ -2,13 +2,14 @@ package hub
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/mlxbuild/mlxbuild/internal/lazyregexp"
 )
 
 // Repo is a repository of the Hub.
@@ -18,9 +19,9 @@ type Repo struct {
 }
 
 var (
-	idPart     = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,96}$`)
-	commitText = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	sha256Text = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	idPart     = lazyregexp.New(`^[A-Za-z0-9_.-]{1,96}$`)
+	commitText = lazyregexp.New(`^[0-9a-f]{40}$`)
+	sha256Text = lazyregexp.New(`^[0-9a-f]{64}$`)
 )
 
 // ParseRepo reads what stands behind "hf:": "org/name", "name" or "datasets/org/name".
@@ -46,7 +47,7 @@ func (r Repo) check() error {
 	}
 	for _, p := range parts {
 		switch {
-		case !idPart.MatchString(p):
+		case !idPart().MatchString(p):
 			return wrong("each part has 1 to 96 letters, digits, or characters of _ - .")
 		case strings.ContainsAny(p[:1]+p[len(p)-1:], "-."):
 			return wrong("a part begins or ends with - or .")
@@ -95,7 +96,7 @@ func (f File) check() error {
 		return wrong("it has no name")
 	case f.Size < 0 || f.Size > maxFile:
 		return wrong(fmt.Sprintf("%d is no size", f.Size))
-	case f.SHA256 != "" && !sha256Text.MatchString(f.SHA256) || f.SHA256 == "" && !commitText.MatchString(f.GitSHA1):
+	case f.SHA256 != "" && !sha256Text().MatchString(f.SHA256) || f.SHA256 == "" && !commitText().MatchString(f.GitSHA1):
 		return wrong("no hash of its content is known")
 	}
 	return nil

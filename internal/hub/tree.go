@@ -37,7 +37,7 @@ func (c *Client) Files(ctx context.Context, r Repo, commit string) ([]File, erro
 }
 
 func checkCommit(commit string) error {
-	if !commitText.MatchString(commit) {
+	if !commitText().MatchString(commit) {
 		return &Error{Class: Name, What: fmt.Sprintf("%q is no commit: it has not 40 hexadecimal digits", clean(commit)), Do: "ask for the commit of a branch or tag first"}
 	}
 	return nil
@@ -146,7 +146,7 @@ func readFile(o *jsonx.Object, path string) (File, string) {
 	if f.Size, ok = o.Int("size"); !ok || f.Size < 0 || f.Size > maxFile {
 		return wrong("size")
 	}
-	if f.GitSHA1, _ = o.String("oid"); !commitText.MatchString(f.GitSHA1) {
+	if f.GitSHA1, _ = o.String("oid"); !commitText().MatchString(f.GitSHA1) {
 		return wrong("oid")
 	}
 	v, there := o.Get("lfs")
@@ -157,7 +157,7 @@ func readFile(o *jsonx.Object, path string) (File, string) {
 	if !ok {
 		return wrong("lfs")
 	}
-	if f.SHA256, _ = lfs.String("oid"); !sha256Text.MatchString(f.SHA256) {
+	if f.SHA256, _ = lfs.String("oid"); !sha256Text().MatchString(f.SHA256) {
 		return wrong("lfs.oid")
 	}
 	if size, ok := lfs.Int("size"); ok && size != f.Size {

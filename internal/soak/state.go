@@ -17,6 +17,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/judge"
 	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/result"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 )
 
 // stateFile is a file that a run leaves for the next one. read says what is wrong with how a damaged one is read; it may be refused, be as nothing, or say what it says now.
@@ -185,6 +186,7 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 	files := []stateFile{
 		{name: "record", path: filepath.Join(cacheDir, "records", key[:2], key)},
 		{name: "memo", path: filepath.Join(cacheDir, "stat")},
+		{name: "snapshot", path: filepath.Join(dir, "snapshot"), whole: fixSnapshot([]byte(snapshotBody))},
 		{name: "root", path: roots[0], slow: true},
 		{name: "lease", path: filepath.Join(cacheDir, "leases", "1-2"), whole: []byte(strings.Repeat(key+"\n", 3)), slow: true},
 		{name: "version", path: filepath.Join(cacheDir, "VERSION")},
@@ -210,6 +212,12 @@ func (s *soak) stateFiles(dir string) ([]stateFile, error) {
 				if v, ok := again.Memo(k); ok && v != cache.SumBytes([]byte{byte(i), 1}) {
 					return "a wrong fact"
 				}
+			}
+			return ""
+		},
+		"snapshot": func(whole, data []byte) string {
+			if read := snapshot.Parse(data); read != nil && !bytes.Equal(data, whole) {
+				return "a damaged snapshot is believed"
 			}
 			return ""
 		},

@@ -22,6 +22,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/lock"
 	"github.com/mlxbuild/mlxbuild/internal/result"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step/convert"
 	"github.com/mlxbuild/mlxbuild/internal/tokenizer"
@@ -194,6 +195,7 @@ var targets = []target{
 		})},
 	{name: "record", share: 2, seeds: recordSeeds, fix: seal, open: openRecord},
 	{name: "memo", share: 2, seeds: memoSeeds, fix: fixMemo, open: openMemo},
+	{name: "snapshot", share: 1, seeds: texts(snapshotBody), fix: fixSnapshot, open: pure(parseSnapshot)},
 	{name: "names of repositories and files", share: 8, seeds: texts("org/name", "datasets/org/name", "name", "org/name@main", "a/b/c.json", "con.txt", "sub/model-00001-of-00002.safetensors"), open: pure(func(data []byte) string {
 		name := string(data)
 		if r, err := hub.ParseRepo(name); err == nil {
@@ -354,6 +356,22 @@ func memoSeeds(string) ([][]byte, error) {
 		data = append(append(append(data, k[:]...), k[:]...), 0, 80, 0, 0)
 	}
 	return [][]byte{fixMemo(data)}, nil
+}
+
+// snapshotBody is a snapshot without its checksum: an answer, a folder that is there and a file in it that is not.
+const snapshotBody = "mlxbuild-snapshot 1\n\x06answer\x09\x01/\x00\x06nobody"
+
+// fixSnapshot puts the checksum behind it.
+func fixSnapshot(body []byte) []byte {
+	sum := cache.SumBytes(body)
+	return append(bytes.Clone(body), sum[:]...)
+}
+
+func parseSnapshot(data []byte) string {
+	if s := snapshot.Parse(data); s != nil {
+		s.Same()
+	}
+	return ""
 }
 
 // fixMemo puts the checksum at the end.

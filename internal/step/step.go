@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
 
@@ -73,6 +74,9 @@ type Source interface {
 	// After names what has to happen before the content is there: "hashing", "fetch".
 	After() string
 }
+
+// Watched is a Source that can name what Known looked at, so that a build with nothing to do is known again by that alone. false: it depends on something else.
+type Watched interface{ Watch(t *snapshot.Taker) bool }
 
 // Action makes a step's outputs from its inputs.
 type Action interface {

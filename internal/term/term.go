@@ -24,6 +24,7 @@ type Term struct {
 	idle   int           // ticks of the bar since it moved
 	gone   chan struct{} // closed when the bar is taken away
 	status string        // the line that Status shows
+	lines  int           // that Line has printed
 	live   bool
 	color  bool
 	width  int
@@ -56,6 +57,7 @@ func (t *Term) Line(format string, args ...any) {
 	if t.bar != nil {
 		_ = t.bar.Clear()
 	}
+	t.lines++
 	fmt.Fprintln(t.w, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
 	switch {
 	case shown != "":
@@ -63,6 +65,13 @@ func (t *Term) Line(format string, args ...any) {
 	case t.bar != nil:
 		_ = t.bar.RenderBlank()
 	}
+}
+
+// Lines is how many lines were printed.
+func (t *Term) Lines() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lines
 }
 
 // Status shows one line in place of the bar, for work that no bar can measure, until something else is shown.

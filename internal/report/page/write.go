@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -21,14 +22,17 @@ var layout string
 //go:embed page.css
 var styles string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"tone": tone, "icon": icon, "when": when, "day": day, "bits": bits, "add1": func(i int) int { return i + 1 },
-}).Parse(layout))
+// pageTemplate is parsed at first use: most runs of the program write no page.
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"tone": tone, "icon": icon, "when": when, "day": day, "bits": bits, "add1": func(i int) int { return i + 1 },
+	}).Parse(layout))
+})
 
 // Write writes the page. The same page makes the same bytes.
 func (p *Page) Write(w io.Writer) error {
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, newView(p)); err != nil {
+	if err := pageTemplate().Execute(&b, newView(p)); err != nil {
 		return fmt.Errorf("page: %w", err)
 	}
 	_, err := w.Write(visible(b.Bytes()))

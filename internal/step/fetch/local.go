@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 )
@@ -37,6 +38,13 @@ func (l local) Known(c *cache.Cache) (cache.Digest, bool) {
 		return cache.Digest{}, false
 	}
 	return c.Memo(print)
+}
+
+// Watch names what the fingerprint is made of.
+func (l local) Watch(t *snapshot.Taker) bool {
+	t.Listing(l.dir)
+	t.Listing(filepath.Join(l.dir, "additional_chat_templates"))
+	return true
 }
 
 // Read hashes what has changed. The listing of roles and digests is kept in the cache under its own digest, so that `explain` can name changed files.

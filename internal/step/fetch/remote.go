@@ -14,6 +14,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/hub"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/spec"
@@ -49,6 +50,9 @@ func (r *remote) Known(*cache.Cache) (cache.Digest, bool) {
 	}
 	return Tree(r.model.Pin), true
 }
+
+// Watch has nothing to name: what is pinned is known by the lock.
+func (r *remote) Watch(*snapshot.Taker) bool { return r.model.Pin != nil }
 
 // Ready is false until Read has laid the folder out, which takes no time when the files are at hand.
 func (r *remote) Ready(*cache.Cache) bool { return r.Dir() != "" }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/hub"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -40,6 +41,12 @@ func (t *text) file() (f spec.PinnedFile, ok bool) {
 func (t *text) Known(*cache.Cache) (cache.Digest, bool) {
 	f, ok := t.file()
 	return f.SHA256, ok
+}
+
+// Watch has nothing to name: recipe and lock say what it is.
+func (t *text) Watch(*snapshot.Taker) bool {
+	_, ok := t.file()
+	return ok
 }
 
 // Ready reports whether it is in the cache.

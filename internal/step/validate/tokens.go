@@ -15,6 +15,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/prompt"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
 	"github.com/mlxbuild/mlxbuild/internal/step"
 	"github.com/mlxbuild/mlxbuild/spec"
 )
@@ -396,6 +397,12 @@ func (f corpusFile) Size() int64 {
 		return info.Size()
 	}
 	return 0
+}
+
+// Watch names the file.
+func (f corpusFile) Watch(t *snapshot.Taker) bool {
+	t.File(f.path)
+	return true
 }
 
 // Known answers from metadata.

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/executor"
+	"github.com/mlxbuild/mlxbuild/internal/atomicfile"
+	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/judge"
+	"github.com/mlxbuild/mlxbuild/internal/snapshot"
+	"github.com/mlxbuild/mlxbuild/planner"
+)
+
+// A build that found nothing to do leaves a snapshot of all that it looked at: the recipe with what it includes, the lock, sources, output folders, records, results. The next one with the same words in the same
+// place by the same program looks whether any of that has changed, and if nothing has, it is that build again: no flag is parsed, no recipe read, no plan made. Of 10,019 steps the whole command
+// then takes 0.4 of the time of ninja on the same graph (bench/ninja.go).
+
+// snapshotWeek is how long a snapshot is used. Facts of the memo that nobody looks up are dropped after a while, so now and then they are.
+const snapshotWeek = 7 * 24 * time.Hour
+
+// snapshotsSize is how many bytes of snapshots are kept, the newest first. One of 10,000 steps has a megabyte.
+const snapshotsSize = 64 << 20
+
+// counters are variables that count what a shell or a tool does, and that nothing here reads.
+var counters = []string{"_=", "SHLVL=", "OLDPWD=", "HYPERFINE_ITERATION="}
+
+// snapshotPath is where the snapshot of a build with these words would be; "" where there cannot be one. Everything that a build depends on and that is no file is in its name: the words, the working directory,
+// the environment, the program, and the week.
+func (a *app) snapshotPath(args []string) string {
+	if a.github || !slices.Contains(args, "build") {
+		return ""
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	state, ok := snapshot.Stat(program)
+	wd, err := os.Getwd()
+	dir, err2 := cache.DefaultDir()
+	if !ok || err != nil || err2 != nil {
+		return ""
+	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return slices.ContainsFunc(counters, func(name string) bool { return strings.HasPrefix(v, name) })
+	})
+	sort.Strings(env)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %q %q %d", state, wd, args, env, a.began.UnixNano()/int64(snapshotWeek))
+	return filepath.Join(dir, "snapshots", cache.SumBytes([]byte(b.String())).String())
+}
+
+// unchanged answers a build as it was answered before, when nothing that it looked at has changed since.
+func (a *app) unchanged(args []string) bool {
+	if a.snapshot = a.snapshotPath(args); a.snapshot == "" {
+		return false
+	}
+	data, err := os.ReadFile(a.snapshot)
+	if err != nil {
+		return false
+	}
+	s := snapshot.Parse(data)
+	if s == nil || !s.Same() {
+		return false
+	}
+	how, sentence, _ := strings.Cut(string(s.Answer()), "\n")
+	a.json, a.quiet = strings.Contains(how, "json"), strings.Contains(how, "quiet")
+	if a.json {
+		a.endEvents("ok", nil)
+	}
+	a.saySummary(sentence, nil)
+	return true
+}
+
+// leaveSnapshot of a build that found nothing to do and said nothing but that.
+func (a *app) leaveSnapshot(p *project, outcomes []executor.Outcome) {
+	sentence, _ := summary(p, outcomes, a.began)
+	if filepath.Dir(filepath.Dir(a.snapshot)) != p.cache.Dir() || !a.saidOnly(sentence) || len(p.problems) > 0 {
+		return
+	}
+	t := snapshot.NewTaker(a.began)
+	if !a.watch(p, t) || !executor.Watch(p.graph, p.want, outcomes, p.cache, t) {
+		return
+	}
+	how := ""
+	if a.json {
+		how += "json "
+	}
+	if a.quiet {
+		how += "quiet"
+	}
+	data, ok := t.Format([]byte(how + "\n" + sentence))
+	if !ok {
+		return
+	}
+	dir := filepath.Dir(a.snapshot)
+	if os.MkdirAll(dir, 0o755) != nil || atomicfile.WriteLoose(a.snapshot, data, 0o644) != nil {
+		return // the next build takes the long way, too
+	}
+	keepSnapshots(dir)
+}
+
+// saidOnly reports whether this program has said that sentence, or in its place the last event, and nothing else.
+func (a *app) saidOnly(sentence string) bool {
+	if !strings.HasPrefix(sentence, nothingToDo) {
+		return false
+	}
+	lines, events := 1, 0
+	if a.json {
+		events = 1
+	}
+	if a.json || a.quiet {
+		lines = 0
+	}
+	return a.term.Lines() == lines && a.answers.calls == events
+}
+
+// counted counts what is written, call by call.
+type counted struct {
+	w     io.Writer
+	calls int
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.calls++
+	return c.w.Write(b)
+}
+
+// watch names what a build looks at beside its steps. It is false when that is more than files.
+func (a *app) watch(p *project, t *snapshot.Taker) bool {
+	if slices.ContainsFunc(a.runtimes.Asked(), func(name string) bool { return name != "builtin" }) {
+		return false
+	}
+	t.File(backend.GPU)
+	for _, path := range p.cache.StatePaths() {
+		t.File(path)
+	}
+	for _, r := range p.recipes {
+		if r.Revision != "" || r.File == memoryRecipe {
+			return false
+		}
+		build := planner.BuildDir(r)
+		files := append(append([]string{lockFile(r), filepath.Join(r.Dir, judge.AcceptedName), filepath.Join(build, resultsName)}, r.Files...), r.PromptFiles...)
+		for _, word := range r.Report {
+			if name := reportFiles[word]; name != "" {
+				files = append(files, filepath.Join(build, name))
+			}
+		}
+		for _, f := range files {
+			abs, err := filepath.Abs(f)
+			if err != nil || !onDisk(abs) {
+				return false
+			}
+			t.File(abs)
+		}
+	}
+	return true
+}
+
+// onDisk makes sure that a file's metadata does not outlive its bytes in a power cut, as cache.OnDisk does for what is hashed. One that is not there is sure.
+func onDisk(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return cache.OnDisk(f) == nil
+}
+
+// keepSnapshots removes the oldest ones where there are too many.
+func keepSnapshots(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	var infos []os.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			infos = append(infos, info)
+		}
+	}
+	slices.SortFunc(infos, func(x, y os.FileInfo) int { return y.ModTime().Compare(x.ModTime()) })
+	total := int64(0)
+	for i, info := range infos {
+		if total += info.Size(); total > snapshotsSize && i > 0 {
+			_ = os.Remove(filepath.Join(dir, info.Name())) // or somebody else does
+		}
+	}
+}
