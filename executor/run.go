@@ -47,8 +47,8 @@ type run struct {
 	rank      []float64 // seconds of work from a step to the end of the plan: the critical path
 	lease     *cache.Lease
 	results   chan result
-	running   map[step.ID]bool
-	ready     []step.ID // in state Ready
+	running   map[step.ID]step.ID // with the first step of the pass that it runs in
+	ready     []step.ID           // in state Ready
 	memory    int64
 	stopped   bool // start nothing more
 
@@ -150,7 +150,7 @@ func newRun(g *planner.Graph, want []step.ID, o Options) *run {
 	o.Jobs = max(o.Jobs, 1)
 	closure := g.Closure(want)
 	return &run{graph: g, o: o, closure: closure, look: newLooker(g, o, closure), steps: make([]Outcome, len(g.Steps)), results: make(chan result),
-		running: map[step.ID]bool{}, left: map[string][]string{}}
+		running: map[step.ID]step.ID{}, left: map[string][]string{}}
 }
 
 // untouched is the first pass of a build with nothing to do: keys from what is remembered, while the output folders are looked at beside it. When anything is not as remembered it leaves no trace.
@@ -346,23 +346,54 @@ func (r *run) startReady(ctx context.Context) {
 		return
 	}
 	sort.SliceStable(r.ready, func(i, j int) bool { return r.rank[r.ready[i]] > r.rank[r.ready[j]] })
-	waiting := r.ready[:0]
-	for _, id := range r.ready {
-		if !r.room(id) {
-			waiting = append(waiting, id)
+	var waiting []step.ID
+	for ready := r.ready; len(ready) > 0; {
+		if !r.room(ready[0]) {
+			waiting = append(waiting, ready[0])
+			ready = ready[1:]
 			continue
 		}
-		r.set(id, Running)
-		r.running[id] = true
-		r.memory += r.wants(id)
-		r.o.Events(Event{Kind: StepEvent, ID: id, State: Running})
-		w := worker{run: r, id: id, inputs: append([]cache.Digest{}, r.inputs[id]...)}
-		for _, maker := range r.graph.Needs(id) {
-			w.keys = append(w.keys, r.steps[maker].Key)
+		var pass []step.ID
+		pass, ready = r.pass(ready)
+		for i, seat := range step.NewMeeting(len(pass)) {
+			r.startStep(ctx, pass[i], pass[0], seat)
 		}
-		go func() { r.results <- result{id, w.work(ctx)} }()
 	}
 	r.ready = waiting
+}
+
+// mostInPass bounds the files that are written at the same time.
+const mostInPass = 16
+
+// pass takes from steps that are ready the first one and those that can share its pass, as far as memory goes.
+func (r *run) pass(ready []step.ID) (pass, rest []step.ID) {
+	name, memory := r.graph.Steps[ready[0]].Pass, r.memory
+	for i, id := range ready {
+		shares := name != "" && r.graph.Steps[id].Pass == name && len(pass) < mostInPass && r.fits(memory, id)
+		if i > 0 && !shares {
+			rest = append(rest, id)
+			continue
+		}
+		pass = append(pass, id)
+		memory += r.wants(id)
+	}
+	return pass, rest
+}
+
+func (r *run) startStep(ctx context.Context, id, first step.ID, seat *step.Seat) {
+	r.set(id, Running)
+	r.running[id] = first
+	r.memory += r.wants(id)
+	r.o.Events(Event{Kind: StepEvent, ID: id, State: Running})
+	w := worker{run: r, id: id, inputs: append([]cache.Digest{}, r.inputs[id]...), seat: seat}
+	for _, maker := range r.graph.Needs(id) {
+		w.keys = append(w.keys, r.steps[maker].Key)
+	}
+	go func() { r.results <- result{id, w.work(ctx)} }()
+}
+
+func (r *run) fits(memory int64, id step.ID) bool {
+	return r.o.Memory == 0 || memory+r.wants(id) <= r.o.Memory
 }
 
 func (r *run) wants(id step.ID) int64 {
@@ -375,7 +406,7 @@ func (r *run) wants(id step.ID) int64 {
 // netJobs are steps of the net pool that run together; what they share is the connections, which the client counts.
 const netJobs = 4
 
-// room reports whether a step's pool has room: jobs in the cpu pool, a few fetches beside them, nothing else beside the device, memory by forecast. One step always may run.
+// room reports whether a step's pool has room: jobs in the cpu pool, where a pass is one, a few fetches beside them, nothing else beside the device, memory by forecast. One step always may run.
 func (r *run) room(id step.ID) bool {
 	if len(r.running) == 0 {
 		return true
@@ -384,22 +415,24 @@ func (r *run) room(id step.ID) bool {
 	if pool == step.PoolDevice {
 		return false
 	}
-	fetching := 0
-	for other := range r.running {
+	fetching, passes := 0, map[step.ID]bool{}
+	for other, first := range r.running {
 		switch r.graph.Steps[other].Pool {
 		case step.PoolDevice:
 			return false
 		case step.PoolNet:
 			fetching++
+		default:
+			passes[first] = true
 		}
 	}
 	switch {
 	case pool == step.PoolNet:
 		return fetching < netJobs
-	case len(r.running)-fetching >= r.o.Jobs:
+	case len(passes) >= r.o.Jobs:
 		return false
 	}
-	return r.o.Memory == 0 || r.memory+r.wants(id) <= r.o.Memory
+	return r.fits(r.memory, id)
 }
 
 // finish takes a worker's result and moves those that waited for it.

@@ -27,6 +27,7 @@ type world struct {
 	cache *cache.Cache
 	mu    sync.Mutex
 	ran   []string
+	met   map[string]int // by step: how many it met at its seat, itself included
 	steps []fake
 }
 
@@ -40,6 +41,7 @@ type fake struct {
 	source  string                    // content of a source; "" for steps
 	pinned  bool                      // a source whose digest is known before it is here
 	pool    string
+	pass    string
 }
 
 func newWorld(t *testing.T, steps ...fake) *world {
@@ -72,7 +74,7 @@ func (w *world) Name() string { return "fake" }
 
 func (w *world) Plan(b step.Builder) spec.Diags {
 	for _, f := range w.steps {
-		s := step.Step{Kind: "fake", Name: "fake " + f.name, Target: f.name, Pool: f.pool, Out: b.Artifact(f.name)}
+		s := step.Step{Kind: "fake", Name: "fake " + f.name, Target: f.name, Pool: f.pool, Pass: f.pass, Out: b.Artifact(f.name)}
 		for _, n := range f.needs {
 			s.Ins = append(s.Ins, step.In{Role: n, Artifact: b.Artifact(n)})
 		}
@@ -139,6 +141,12 @@ func (w *world) note(name string) {
 
 func (a *fakeAction) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	a.w.note(a.f.name)
+	if a.f.pass != "" && a.f.fail == nil {
+		met := len(e.Seat.Join(a.f.name))
+		a.w.mu.Lock()
+		a.w.met[a.f.name] = met
+		a.w.mu.Unlock()
+	}
 	if a.f.running != nil {
 		a.f.running(ctx)
 	}
@@ -184,7 +192,7 @@ func (w *world) build(o executor.Options, selectors ...string) (ran []string, st
 		w.t.Fatal(err)
 	}
 	o.Cache = w.cache
-	w.ran = nil
+	w.ran, w.met = nil, map[string]int{}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := executor.Run(ctx, g, want, o)
@@ -319,6 +327,37 @@ func TestFailure(t *testing.T) {
 	}
 	w.set("bad", func(f *fake) { f.fail = nil })
 	w.expect("mended", []string{"after", "bad"}, executor.Options{})
+}
+
+// Steps of one pass that have to run meet, as one job; those that are settled, fail before, or are the same as another, are not waited for.
+func TestPass(t *testing.T) {
+	in := []string{"src"}
+	w := newWorld(t, fake{name: "src", source: "x"},
+		fake{name: "a", needs: in, param: "a", pass: "p"},
+		fake{name: "b", needs: in, param: "b", pass: "p"},
+		fake{name: "c", needs: in, param: "c", pass: "p"},
+		fake{name: "other", needs: in, param: "o", pass: "q"})
+	expect := func(what string, want map[string]int) {
+		t.Helper()
+		if _, states, err := w.build(executor.Options{KeepGoing: true}); err != nil || fmt.Sprint(w.met) != fmt.Sprint(want) {
+			t.Errorf("%s: they met %v, want %v; %v, %v", what, w.met, want, states, err)
+		}
+	}
+	expect("all", map[string]int{"a": 3, "b": 3, "c": 3, "other": 1})
+	expect("again", map[string]int{})
+	w.set("a", func(f *fake) { f.param = "a2" })
+	w.set("b", func(f *fake) { f.param = "b2" })
+	expect("two changed", map[string]int{"a": 2, "b": 2})
+	w.set("a", func(f *fake) { f.param = "a3" })
+	w.set("b", func(f *fake) { f.param, f.fail = "b3", errors.New("broken") })
+	w.set("c", func(f *fake) { f.param = "c3" })
+	expect("one fails", map[string]int{"a": 2, "c": 2})
+	for _, name := range []string{"a", "b", "c"} {
+		w.set(name, func(f *fake) { f.param, f.fail = "the same", nil })
+	}
+	if ran, states, err := w.build(executor.Options{}); err != nil || len(ran) != 1 || len(w.met) != 1 {
+		t.Errorf("three times the same: %v ran and met %v; %v, %v", ran, w.met, states, err)
+	}
 }
 
 func TestCancel(t *testing.T) {

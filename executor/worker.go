@@ -23,9 +23,11 @@ type worker struct {
 	id     step.ID
 	inputs []cache.Digest
 	keys   []cache.Digest // of the steps that made the inputs
+	seat   *step.Seat     // among the steps of its pass
 }
 
 func (w worker) work(ctx context.Context) (out Outcome) {
+	defer w.seat.Leave()
 	defer func() {
 		if p := recover(); p != nil {
 			out = Outcome{State: Failed, Err: fmt.Errorf("BUG: %v\n%s", p, debug.Stack())}
@@ -74,6 +76,7 @@ func (w worker) settleOnce(ctx context.Context) (Outcome, error) {
 		return w.place(ctx, v, UpToDate)
 	}
 	release, err := r.o.Cache.Lock(ctx, v.key, func(holder string) {
+		w.seat.Leave()
 		if holder == fmt.Sprintf("process %d", os.Getpid()) {
 			holder = "another step of this build"
 		}
@@ -176,6 +179,7 @@ func TreeDigest(files []step.File) cache.Digest {
 
 // place puts the outputs of a settled step in place, when they are not, and notes both for the next run's look.
 func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, err error) {
+	w.seat.Leave() // it will not run
 	r, s, c := w.run, w.run.graph.Steps[w.id], w.run.o.Cache
 	out = Outcome{State: state, Key: v.key, Tree: v.tree}
 	defer func() {
@@ -217,7 +221,7 @@ func (w worker) buildDir() string { return buildDir(w.run.graph, w.id) }
 
 func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	r := w.run
-	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn,
+	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn, Seat: w.seat,
 		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
 		Message:  func(text string) { r.o.Events(Event{Kind: Message, ID: w.id, Message: text}) },
 		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) },

@@ -39,6 +39,8 @@ type Step struct {
 	Ins    []In
 	Out    ArtifactID
 	Pool   string
+	// Pass is equal for steps that can share one reading of their inputs, "" for a step that cannot. Those that are ready together run together, as one of their pool, and meet at Env.Seat.
+	Pass string
 	// Auxiliary steps are made only when another step needs what they make.
 	Auxiliary bool
 
@@ -123,6 +125,7 @@ type Env struct {
 	Warn     func(sentence string)
 	Message  func(text string)     // what a person should know at once: "waiting for process 123"
 	Hold     func(...cache.Digest) // keeps blobs from eviction while the run lasts
+	Seat     *Seat                 // where the other steps of a pass are met; nil for a step that runs by itself
 }
 
 // Input is a finished artifact: its digest, and the folder where its content lies.

@@ -44,16 +44,18 @@ func (k *Kind) Plan(b step.Builder) spec.Diags {
 		labels := t.Labels()
 		labels["kind"] = "convert"
 		var act step.Action
+		source := b.Artifact(step.ModelArtifact(t.Model))
+		pass := "convert " + step.ModelArtifact(t.Model)
 		dir := ""
 		if t.Model.Pin == nil { // a pin says what keys need, and laying its folder out is work
 			dir, _ = k.Dir(t.Model)
 		}
 		plain := action{kind: k, target: t, convert: c, dir: dir, options: Options{Quantization: t.Quantization, DType: t.DType, Repair: c.Repair, ShardSize: c.ShardSize}}
 		if act = &plain; c.Runtime == "mlx" {
-			act = newMLXAction(plain, k.MLX)
+			act, pass = newMLXAction(plain, k.MLX), ""
 		}
-		b.Add(step.Step{Kind: "convert", Name: "convert " + t.ID, Target: t.ID, Labels: labels, Pos: t.Pos, Pool: step.PoolCPU,
-			Ins:    []step.In{{Role: "source", Artifact: b.Artifact(step.ModelArtifact(t.Model))}},
+		b.Add(step.Step{Kind: "convert", Name: "convert " + t.ID, Target: t.ID, Labels: labels, Pos: t.Pos, Pool: step.PoolCPU, Pass: pass,
+			Ins:    []step.In{{Role: "source", Artifact: source}},
 			Out:    b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID)),
 			Action: act,
 			Folder: step.TargetDir(b.BuildDir(), t.ID),
@@ -253,7 +255,7 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	if err := e.Inputs[0].Check(ctx); err != nil {
 		return nil, err
 	}
-	files, err := a.plan.Write(ctx, WriteEnv{Cache: e.Cache, Stage: e.Stage, Digests: digests.Tensors, Inputs: digests.Inputs, Progress: e.Progress, Warn: e.Warn})
+	files, err := a.plan.Write(ctx, WriteEnv{Cache: e.Cache, Stage: e.Stage, Digests: digests.Tensors, Inputs: digests.Inputs, Progress: e.Progress, Warn: e.Warn, Seat: e.Seat})
 	return &step.Result{Files: files}, err
 }
 

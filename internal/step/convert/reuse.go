@@ -174,9 +174,9 @@ func (r *reuse) table(d cache.Digest) table {
 }
 
 // made notes a finished block.
-func (r *reuse) made(j job, sum uint32) {
+func (r *reuse) made(tensor, block int, sum uint32) {
 	if r.on() {
-		r.sums[j.index][j.block] = sum // each block has one worker
+		r.sums[tensor][block] = sum // each block has one worker
 	}
 }
 

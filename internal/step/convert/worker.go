@@ -13,93 +13,110 @@ import (
 
 // worker does blocks, with buffers of its own. Offsets are known beforehand, so workers never wait for one another.
 type worker struct {
-	*run
+	*pass
 	crc     *crc32.Table
+	job     job
+	read    bool  // whether the job's block is in sources
+	readErr error // why it is not
 	tmp     []byte
 	sources [3][]byte // the block, as read
 	made    [3][]byte // room for what is computed
 	results [3][]byte // what is to be written: views of the two above
 }
 
-func newWorker(r *run) *worker { return &worker{run: r, crc: crc32.MakeTable(crc32.Castagnoli)} }
+func newWorker(p *pass) *worker { return &worker{pass: p, crc: crc32.MakeTable(crc32.Castagnoli)} }
 
-func (k *worker) do(ctx context.Context, j job) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// do a block for every conversion that has not failed.
+func (k *worker) do(ctx context.Context, j job) {
+	k.job, k.read = j, false
+	for _, p := range j.parts {
+		if ctx.Err() != nil {
+			return
+		}
+		if p.run.failure() != nil {
+			continue
+		}
+		if err := k.part(p); err != nil {
+			p.run.fail(err)
+		}
 	}
-	sum, ok := k.copyFound(j)
+}
+
+func (k *worker) part(p part) error {
+	sum, ok := k.copyFound(p)
 	if !ok {
-		if err := k.make(j); err != nil {
+		if err := k.make(p); err != nil {
 			return err
 		}
-		if k.reuse.on() {
-			sum = k.sum(j)
+		if p.run.reuse.on() {
+			sum = k.sum(p)
 		}
 	}
-	k.reuse.made(j, sum)
-	for i, o := range j.tensor.Outputs {
-		s := k.places[j.index][i]
-		if err := k.outputs[s.shard].write(k.results[i], s.at+outputOffset(j.tensor, o, j.row)); err != nil {
+	p.run.reuse.made(p.index, k.job.block, sum)
+	for i, o := range p.tensor.Outputs {
+		s := p.run.places[p.index][i]
+		if err := p.run.outputs[s.shard].write(k.results[i], s.at+outputOffset(p.tensor, o, k.job.row)); err != nil {
 			return err
 		}
 	}
-	k.env.Progress(k.sourceBytes(j))
+	p.run.env.Progress(k.sourceBytes(p.tensor))
 	return nil
 }
 
-// sourceBytes of a block, read or not.
-func (k *worker) sourceBytes(j job) (n int64) {
-	for _, name := range j.tensor.From {
-		_, s, _ := k.plan.Source.Weights.Find(name)
-		n += s.Bytes() / j.tensor.rows * j.rows
+// sourceBytes of the block, read or not.
+func (k *worker) sourceBytes(t *Tensor) (n int64) {
+	for _, name := range t.From {
+		_, s, _ := k.source.Weights.Find(name)
+		n += s.Bytes() / t.rows * k.job.rows
 	}
 	return n
 }
 
 // sum is the checksum of the block's results, one behind the other: CRC-32C, which file systems use for the same end. It has to notice bits that were lost, not an enemy, who could write the
 // table as well; SHA-256 here would double the time of copying.
-func (k *worker) sum(j job) (sum uint32) {
-	for i := range j.tensor.Outputs {
+func (k *worker) sum(p part) (sum uint32) {
+	for i := range p.tensor.Outputs {
 		sum = crc32.Update(sum, k.crc, k.results[i])
 	}
 	return sum
 }
 
 // copyFound reads a block's results from the blobs that have them. Bytes that are not those that were once made are not taken: else a flipped bit of one blob would become the truth of the next.
-func (k *worker) copyFound(j job) (sum uint32, ok bool) {
-	if j.from == nil {
+func (k *worker) copyFound(p part) (sum uint32, ok bool) {
+	if p.from == nil {
 		return sum, false
 	}
 	var n int64
-	for i, o := range j.tensor.Outputs {
-		b := grow(&k.made[i], int(outputOffset(j.tensor, o, j.rows)))
-		if _, err := j.from.files[i].ReadAt(b, j.from.at[i]+outputOffset(j.tensor, o, j.row)); err != nil {
+	for i, o := range p.tensor.Outputs {
+		b := grow(&k.made[i], int(outputOffset(p.tensor, o, k.job.rows)))
+		if _, err := p.from.files[i].ReadAt(b, p.from.at[i]+outputOffset(p.tensor, o, k.job.row)); err != nil {
 			return sum, false
 		}
 		k.results[i] = b
 		n += int64(len(b))
 	}
-	if sum = k.sum(j); sum != j.from.sums[j.block] {
-		k.reuse.distrust(j.from)
+	if sum = k.sum(p); sum != p.from.sums[k.job.block] {
+		p.run.reuse.distrust(p.from)
 		return sum, false
 	}
-	k.env.Stats.Cache.Add(n)
+	p.run.env.Stats.Cache.Add(n)
 	return sum, true
 }
 
-// make reads a block of the sources and leaves the results in k.results.
-func (k *worker) make(j job) error {
-	t := j.tensor
-	for i, name := range t.From {
-		if err := k.read(i, name, j); err != nil {
-			return err
-		}
+// make leaves the results in k.results.
+func (k *worker) make(p part) error {
+	if !k.read {
+		k.read, k.readErr = true, k.readSources(p)
 	}
+	if k.readErr != nil {
+		return k.readErr
+	}
+	t := p.tensor
 	to, _ := quant.ParseFloat(t.DType)
-	rows, cols := int(j.rows), int(t.cols)
+	rows, cols := int(k.job.rows), int(t.cols)
 	switch {
 	case t.Op == OpQuantize:
-		return k.quantize(j, to, rows, cols)
+		return k.quantize(t, to, rows, cols)
 	case t.Op == OpDequantize:
 		k.dequantize(t, to, rows, cols)
 	case t.Scheme.Bits != 0: // a layer that is quantized already
@@ -109,23 +126,32 @@ func (k *worker) make(j job) error {
 		}
 	default:
 		k.results[0] = k.castTo(0, to, t.from)
-		k.checkFinite(j, to)
+		k.checkFinite(p, to)
 	}
 	return nil
 }
 
-// read reads the block's rows of one source tensor.
-func (k *worker) read(i int, name string, j job) error {
-	file, s, _ := k.plan.Source.Weights.Find(name)
-	perRow := s.Bytes() / j.tensor.rows
-	b := grow(&k.sources[i], int(perRow*j.rows))
-	n, err := k.inputs[file].ReadAt(b, s.Begin+perRow*j.row)
-	k.env.Stats.Source.Add(int64(n))
+// readSources reads the block's rows of the source tensors.
+func (k *worker) readSources(p part) error {
+	for i, name := range p.tensor.From {
+		if err := k.readSource(i, name, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *worker) readSource(i int, name string, p part) error {
+	file, s, _ := k.source.Weights.Find(name)
+	perRow := s.Bytes() / p.tensor.rows
+	b := grow(&k.sources[i], int(perRow*k.job.rows))
+	n, err := k.inputs[file].ReadAt(b, s.Begin+perRow*k.job.row)
+	p.run.env.Stats.Source.Add(int64(n))
 	if n == len(b) {
 		return nil
 	}
 	if err == nil || errors.Is(err, io.EOF) {
-		err = &source.Error{What: k.plan.Source.Weights.Files[file].Path + " became shorter while it was read", Do: "run again when it is complete"}
+		err = &source.Error{What: k.source.Weights.Files[file].Path + " became shorter while it was read", Do: "run again when it is complete"}
 	}
 	return err
 }
@@ -149,8 +175,7 @@ func (k *worker) castTo(i int, to, from quant.Float) []byte {
 }
 
 // quantize casts to the target type first, as mlx_lm does, so that scales follow from the cast weights.
-func (k *worker) quantize(j job, to quant.Float, rows, cols int) error {
-	t := j.tensor
+func (k *worker) quantize(t *Tensor, to quant.Float, rows, cols int) error {
 	src := k.sources[0]
 	if to != t.from {
 		src = grow(&k.tmp, rows*cols*to.Size())
@@ -165,7 +190,7 @@ func (k *worker) quantize(j job, to quant.Float, rows, cols int) error {
 	err := t.Scheme.Quantize(dst, src, to, rows, cols)
 	var bad *quant.NonFiniteError
 	if errors.As(err, &bad) {
-		return &source.Error{What: fmt.Sprintf("tensor %s has %v in row %d, column %d; such a weight cannot be quantized", t.Param, bad.Value, int64(bad.Row)+j.row, bad.Col),
+		return &source.Error{What: fmt.Sprintf("tensor %s has %v in row %d, column %d; such a weight cannot be quantized", t.Param, bad.Value, int64(bad.Row)+k.job.row, bad.Col),
 			Do: "the model is damaged, or overflowed in the cast to " + t.DType + "; leave this layer float with an override (quantize: false) to convert it all the same"}
 	}
 	return err
@@ -182,15 +207,15 @@ func (k *worker) dequantize(t *Tensor, to quant.Float, rows, cols int) {
 }
 
 // checkFinite reports NaN and infinities where weights are only copied or cast, also those that the cast made.
-func (k *worker) checkFinite(j job, to quant.Float) {
+func (k *worker) checkFinite(p part, to quant.Float) {
 	i, bad := quant.FirstNonFinite(k.results[0], to)
 	if !bad {
 		return
 	}
-	t := j.tensor
-	w := warning{row: j.row + int64(i)/t.cols, col: int64(i) % t.cols}
+	t := p.tensor
+	w := warning{row: k.job.row + int64(i)/t.cols, col: int64(i) % t.cols}
 	size := t.from.Size()
 	_, already := quant.FirstNonFinite(k.sources[0][i*size:(i+1)*size], t.from)
 	w.overflow = !already
-	k.warnings.add(j.index, w)
+	p.run.warnings.add(p.index, w)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -27,7 +25,8 @@ type WriteEnv struct {
 	Inputs   []source.Input          // what the source's digest is made of, for the manifest
 	Progress func(bytes int64)       // source bytes done, also of tensors that were found
 	Warn     func(sentence string)
-	Stats    *Stats // may be nil
+	Stats    *Stats     // may be nil
+	Seat     *step.Seat // where other conversions of the source are met; may be nil
 }
 
 // Stats say where the bytes of a conversion came from.
@@ -36,7 +35,7 @@ type Stats struct {
 	Cache  atomic.Int64 // bytes of outputs that were copied from blobs
 }
 
-// Write makes the files of a plan in the stage, hashed: one pass over the source's tensors, on all cores. Tensors that were made before, by whatever conversion, are copied from the blobs that
+// Write makes the files of a plan in the stage, hashed: one pass over the source's tensors, on all cores, shared with the other conversions at the seat. Tensors that were made before, by whatever conversion, are copied from the blobs that
 // have them, and their source is not read.
 func (p *Plan) Write(ctx context.Context, w WriteEnv) ([]step.File, error) {
 	before, err := p.sourceState()
@@ -46,7 +45,7 @@ func (p *Plan) Write(ctx context.Context, w WriteEnv) ([]step.File, error) {
 	if w.Stats == nil {
 		w.Stats = &Stats{}
 	}
-	r := &run{plan: p, env: w, reuse: newReuse(p, w), warnings: newWarnings(), places: p.places()}
+	r := &run{plan: p, env: w, reuse: newReuse(p, w), warnings: newWarnings(), places: p.places(), passed: make(chan struct{})}
 	defer r.reuse.close()
 	small := p.startSmall(w)
 	files, err := r.weights(ctx)
@@ -86,8 +85,6 @@ func (p *Plan) sourceState() (string, error) {
 	return state, nil
 }
 
-func maxWorkers() int { return runtime.GOMAXPROCS(0) }
-
 // spot is where an output begins.
 type spot struct {
 	shard int
@@ -118,33 +115,35 @@ type run struct {
 	reuse    *reuse
 	warnings *warnings
 	places   [][]spot
-	inputs   []*os.File
 	outputs  []*output
+	passed   chan struct{} // closed when the pass over the source is through
+
+	mu  sync.Mutex
+	err error
 }
 
-// job is one block of rows of one tensor.
-type job struct {
-	tensor    *Tensor
-	index     int // of the tensor in the plan
-	block     int
-	row, rows int64
-	from      *found // where it may be copied from, nil = make it
+// fail notes the first error.
+func (r *run) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *run) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // weights writes all shards at once, because a tensor's weight, scales and biases may lie in different ones.
 func (r *run) weights(ctx context.Context) ([]step.File, error) {
 	defer r.close()
-	for _, f := range r.plan.Source.Weights.Files {
-		file, err := os.Open(f.Path)
-		if err != nil {
-			return nil, err
-		}
-		r.inputs = append(r.inputs, file)
-	}
 	for _, s := range r.plan.Shards {
 		r.outputs = append(r.outputs, newOutput(s, r.env.Stage.Path(s.Name)))
 	}
-	if err := r.work(ctx); err != nil {
+	if err := r.together(ctx, r.env.Seat); err != nil {
 		return nil, err
 	}
 	var files []step.File
@@ -159,64 +158,8 @@ func (r *run) weights(ctx context.Context) ([]step.File, error) {
 }
 
 func (r *run) close() {
-	for _, f := range r.inputs {
-		f.Close()
-	}
 	for _, o := range r.outputs {
 		o.stop()
-	}
-}
-
-// work gives the blocks to workers. The first error ends it.
-func (r *run) work(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	jobs := make(chan job)
-	var wg sync.WaitGroup
-	for range maxWorkers() {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			k := newWorker(r)
-			for j := range jobs {
-				if err := k.do(ctx, j); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		}()
-	}
-	r.feed(ctx, jobs)
-	close(jobs)
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-// feed sends the blocks of all tensors, in the order in which their first outputs lie in the files, so that hashing can follow.
-func (r *run) feed(ctx context.Context, jobs chan<- job) {
-	order := make([]int, len(r.plan.Tensors))
-	first := make([]spot, len(order))
-	for i := range order {
-		order[i], first[i] = i, r.places[i][0]
-		for _, s := range r.places[i] {
-			if s.before(first[i]) {
-				first[i] = s
-			}
-		}
-	}
-	sort.Slice(order, func(i, j int) bool { return first[order[i]].before(first[order[j]]) })
-	for _, i := range order {
-		t := &r.plan.Tensors[i]
-		from := r.reuse.find(i)
-		for block := range t.blocks() {
-			j := job{tensor: t, index: i, block: block, row: int64(block) * t.blockRows(), from: from}
-			j.rows = min(t.blockRows(), t.rows-j.row)
-			select {
-			case jobs <- j:
-			case <-ctx.Done():
-				return
-			}
-		}
 	}
 }
 

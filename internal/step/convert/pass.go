@@ -1,0 +1,157 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sort"
+	"sync"
+
+	"github.com/mlxbuild/mlxbuild/internal/source"
+	"github.com/mlxbuild/mlxbuild/internal/step"
+)
+
+// pass is one reading of a source for all conversions that are made of it at the same time: a block is read once, and each makes its own of it. One that fails leaves the others to go on.
+type pass struct {
+	source *source.Folder
+	runs   []*run
+	inputs []*os.File
+}
+
+// job is one block of rows, and what is made of it.
+type job struct {
+	block     int
+	row, rows int64
+	parts     []part
+}
+
+// part is a tensor of a conversion. Those of one job have the same sources, and so the same blocks.
+type part struct {
+	run    *run
+	tensor *Tensor
+	index  int    // of the tensor in the plan
+	from   *found // where it may be copied from, nil = make it
+}
+
+// together makes the weights of all conversions that meet at the seat, in one pass for each source. The first of them does it; the others wait.
+func (r *run) together(ctx context.Context, seat *step.Seat) error {
+	p := &pass{source: r.plan.Source}
+	for _, other := range seat.Join(r) {
+		if other := other.(*run); other.plan.Source == p.source {
+			p.runs = append(p.runs, other)
+		}
+	}
+	if p.runs[0] == r {
+		p.do(ctx)
+	}
+	<-r.passed
+	return r.failure()
+}
+
+func (p *pass) do(ctx context.Context) {
+	err := errors.New("BUG: the conversions of this source ended in a panic")
+	defer func() {
+		for _, f := range p.inputs {
+			f.Close()
+		}
+		for _, r := range p.runs {
+			r.fail(err)
+			close(r.passed)
+		}
+	}()
+	if err = p.open(); err == nil {
+		p.work(ctx)
+		err = ctx.Err()
+	}
+}
+
+func (p *pass) open() error {
+	for _, f := range p.source.Weights.Files {
+		file, err := os.Open(f.Path)
+		if err != nil {
+			return err
+		}
+		p.inputs = append(p.inputs, file)
+	}
+	return nil
+}
+
+func maxWorkers() int { return runtime.GOMAXPROCS(0) }
+
+// work gives the blocks to workers.
+func (p *pass) work(ctx context.Context) {
+	jobs := make(chan job)
+	var wg sync.WaitGroup
+	for range maxWorkers() {
+		wg.Go(func() {
+			k := newWorker(p)
+			for j := range jobs {
+				k.do(ctx, j)
+			}
+		})
+	}
+	p.feed(ctx, jobs)
+	close(jobs)
+	wg.Wait()
+}
+
+// feed sends the blocks of all tensors, in the order in which their first outputs lie in the first conversion's files, so that hashing can follow; in the others' the order is nearly the same.
+func (p *pass) feed(ctx context.Context, jobs chan<- job) {
+	for _, parts := range p.tensors() {
+		var open []part
+		for _, x := range parts {
+			if x.run.failure() == nil {
+				x.from = x.run.reuse.find(x.index)
+				open = append(open, x)
+			}
+		}
+		if len(open) == 0 {
+			continue
+		}
+		t := open[0].tensor
+		for block := range t.blocks() {
+			j := job{block: block, row: int64(block) * t.blockRows(), parts: open}
+			j.rows = min(t.blockRows(), t.rows-j.row)
+			select {
+			case jobs <- j:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// tensors of all conversions, those with the same sources beside one another.
+func (p *pass) tensors() (all [][]part) {
+	at := map[string]int{}
+	for _, r := range p.runs {
+		for _, i := range r.order() {
+			t := &r.plan.Tensors[i]
+			key := fmt.Sprintf("%q %d %d", t.From, t.rows, t.cols)
+			if _, ok := at[key]; !ok {
+				at[key] = len(all)
+				all = append(all, nil)
+			}
+			all[at[key]] = append(all[at[key]], part{run: r, tensor: t, index: i})
+		}
+	}
+	return all
+}
+
+// order of the tensors by where their first outputs lie.
+func (r *run) order() []int {
+	order := make([]int, len(r.plan.Tensors))
+	first := make([]spot, len(order))
+	for i := range order {
+		order[i], first[i] = i, r.places[i][0]
+		for _, s := range r.places[i] {
+			if s.before(first[i]) {
+				first[i] = s
+			}
+		}
+	}
+	sort.Slice(order, func(i, j int) bool { return first[order[i]].before(first[order[j]]) })
+	return order
+}
