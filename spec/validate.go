@@ -13,7 +13,7 @@ import (
 
 // computes are the arithmetics of each runtime.
 var computes = map[string][]string{
-	"builtin": {"float32", "float64"},
+	"builtin": {"float32", "fast", "int8", "float64"},
 	"mlx":     {"float32", "bfloat16", "float16"},
 	"torch":   {"float32", "bfloat16", "float16"},
 }

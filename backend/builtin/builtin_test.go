@@ -53,4 +53,7 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprint(s), func(t *testing.T) { backendtest.Run(t, New(), quantized(t, src, uniform(s))) })
 	}
 	t.Run("mixed", func(t *testing.T) { backendtest.Run(t, New(), quantized(t, src, mixed)) })
+	for _, compute := range []backend.Compute{backend.Fast, backend.Int8} {
+		t.Run(string(compute), func(t *testing.T) { backendtest.RunIn(t, New(), quantized(t, src, mixed), compute) })
+	}
 }

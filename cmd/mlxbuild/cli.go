@@ -15,6 +15,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/cache"
+	"github.com/mlxbuild/mlxbuild/internal/cpu"
 	"github.com/mlxbuild/mlxbuild/internal/term"
 )
 
@@ -127,6 +128,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			a.sayError(&fault{code: exitUsage, msg: fmt.Sprintf("-C %s: %v", c.Directory, errors.Unwrap(err)), hints: hintsOf(err)})
 			return exitUsage
 		}
+	}
+	if _, err := cpu.Forced(); err != nil {
+		a.sayError(&fault{code: exitUsage, msg: err.Error(), hints: []string{"without " + cpu.Variable + " the fastest is used; results are the same"}})
+		return exitUsage
 	}
 	a.runtimes = a.openRuntimes(c.Python)
 	defer a.runtimes.Close()

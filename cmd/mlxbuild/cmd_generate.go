@@ -22,6 +22,7 @@ type generateCmd struct {
 	System      string   `help:"System message, for models with a chat template."`
 	Raw         bool     `help:"Do not apply the model's chat template."`
 	Runtime     string   `default:"auto" enum:"auto,builtin,mlx,torch" help:"What runs the model: auto (mlx where a GPU is, else builtin), builtin, mlx, torch."`
+	Compute     string   `default:"auto" enum:"auto,float32,fast,int8,float64,bfloat16,float16" help:"Its arithmetic: auto (fast of builtin, else float32), float32, fast, int8, float64, bfloat16, float16."`
 	MaxTokens   int      `short:"n" default:"128" placeholder:"N" help:"Longest answer in tokens (default 128)."`
 	Temperature float64  `default:"0" placeholder:"T" help:"0 takes the likeliest token; above, the seed decides (default 0)."`
 	TopP        float64  `name:"top-p" default:"1" placeholder:"P" help:"Sample from the likeliest tokens that make up this probability (default 1: all)."`
@@ -46,7 +47,11 @@ func (c generateCmd) Run(a *app) error {
 		return err
 	}
 	runtime := a.runtimes.Resolve(c.Runtime)
-	s, err := generate.Open(a.ctx, a.runtimes.Find(runtime), dir)
+	compute := generate.Compute(runtime)
+	if c.Compute != "auto" {
+		compute = backend.Compute(c.Compute)
+	}
+	s, err := generate.Open(a.ctx, a.runtimes.Find(runtime), dir, compute)
 	var missing *backend.MissingError
 	if errors.As(err, &missing) {
 		return err
@@ -73,7 +78,7 @@ func (c generateCmd) Run(a *app) error {
 		answers = append(answers, answer{t.Text, t.Total.Seconds(), t.FirstToken.Seconds() * 1000, decodeRate(t)})
 	}
 	if a.json {
-		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": backend.Float32, "answers": answers})
+		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": compute, "answers": answers})
 	}
 	return nil
 }

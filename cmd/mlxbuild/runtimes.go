@@ -42,7 +42,7 @@ func (a *app) alone(name string, threads int) benchmark.Alone {
 	if err != nil {
 		self = os.Args[0]
 	}
-	c := worker.Config{Name: name, Program: []string{self, "worker", name}, Compute: []backend.Compute{backend.Float32, backend.Float64}}
+	c := worker.Config{Name: name, Program: []string{self, "worker", name}, Compute: builtin.Computes}
 	if threads > 0 {
 		c.Env = []string{fmt.Sprintf("GOMAXPROCS=%d", threads)}
 	}

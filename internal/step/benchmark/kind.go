@@ -250,6 +250,8 @@ func (p *planning) side(s subject, runtime, compute string) side {
 // defaultCompute is what a runtime's users would run: mlx-lm runs a model in the type that it is stored in.
 func defaultCompute(runtime, dtype string) string {
 	switch {
+	case runtime == "builtin":
+		return string(backend.Fast)
 	case runtime != "mlx":
 		return string(backend.Float32)
 	case dtype == "float16" || dtype == "float32":

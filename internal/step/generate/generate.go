@@ -67,7 +67,7 @@ func (a *action) Key(k *cache.KeyWriter) {
 	k.Code(append([]string{Code}, prompt.Codes...)...)
 	k.Param("runtime", a.runtime.Name())
 	k.Param("runtime_id", a.id)
-	k.Param("compute", string(backend.Float32))
+	k.Param("compute", string(Compute(a.runtime.Name())))
 	k.Param("chat", a.entry.Prompts.Chat)
 	k.Param("system", a.entry.Prompts.System)
 	k.Param("prompts", prompt.Values(a.entry.Prompts.Prompts))
@@ -123,12 +123,13 @@ type Texts struct {
 
 // Run loads the target from its folder and writes text for every prompt.
 func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
-	s, err := Open(ctx, a.runtime, e.Inputs[0].Dir)
+	compute := Compute(a.runtime.Name())
+	s, err := Open(ctx, a.runtime, e.Inputs[0].Dir, compute)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	out := Texts{Runtime: a.runtime.Name(), Compute: string(backend.Float32)}
+	out := Texts{Runtime: a.runtime.Name(), Compute: string(compute)}
 	for _, p := range a.entry.Prompts.Prompts {
 		text, err := s.Text(ctx, p, Options{Prompt: prompt.Options{Chat: a.entry.Prompts.Chat, System: a.entry.Prompts.System, Now: prompt.SomeDay}, Generate: backend.GenerateOptions{
 			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed}}, nil)
