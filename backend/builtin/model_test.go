@@ -79,7 +79,7 @@ func TestManyTexts(t *testing.T) {
 	var prompts [][]int32
 	for i := range block + 9 {
 		prompts = append(prompts, someIDs(2+i%5, 1000)[:1+i%5])
-		prompts[i][0] = int32(i * 13)
+		prompts[i][0] = int32(i * 13 % 1000)
 	}
 	o := backend.GenerateOptions{MaxTokens: 12, Temperature: 1.2, Seed: 5}
 	all, err := m.Generate(t.Context(), prompts, o, nil)
