@@ -203,6 +203,7 @@ func eosOf(c *jsonx.Object, file string) (ids []int32, err error) {
 
 // weights are the parameters of a model, matrices still in the mapped files.
 type weights struct {
+	dir      string
 	matrices map[string]*tensor.Matrix
 	vectors  map[string][]float32
 	maps     []*safetensors.Mapping
@@ -224,7 +225,8 @@ func (w *weights) close() error {
 }
 
 // readFolder opens a folder and checks it whole: every parameter is there in the shape that config.json asks for, and nothing else is.
-func readFolder(dir string) (*settings, *weights, error) {
+func readFolder(dir string) (_ *settings, _ *weights, err error) {
+	defer catchCut(dir, &err)()
 	config, err := readSmall(filepath.Join(dir, "config.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, &FolderError{dir, "there is no config.json in it: it is not a model folder", nil}
@@ -252,6 +254,7 @@ func readFolder(dir string) (*settings, *weights, error) {
 	if err != nil {
 		return nil, nil, &FolderError{dir, err.Error(), err}
 	}
+	w.dir = dir
 	return s, w, nil
 }
 

@@ -118,7 +118,8 @@ func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, h
 }
 
 // read is readAll with somebody who sees the layers, or nil.
-func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x []float32), take func(at int, hidden []float32) error) error {
+func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x []float32), take func(at int, hidden []float32) error) (err error) {
+	defer catchCut(m.weights.dir, &err)()
 	if err := m.check(tokens, 0); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 )
@@ -19,6 +20,7 @@ type Pool struct {
 	asleep  []atomic.Bool   // by worker; who clears it must send, or not wait
 	wake    []chan struct{}
 	stopped atomic.Bool
+	failed  atomic.Pointer[any] // what a share panicked with
 	done    sync.WaitGroup
 }
 
@@ -60,17 +62,31 @@ func (p *Pool) Run(work func(share int)) {
 		p.take(share, turn)
 	}
 	p.await(0, func() bool { return p.pending.Load() == 0 })
+	if failed := p.failed.Swap(nil); failed != nil {
+		panic(*failed)
+	}
 }
 
 // take does a share unless somebody else has it.
 func (p *Pool) take(share int, turn uint32) {
 	// who wins here holds up the end of this Run until the share is done, so that p.work stays what it is
 	if p.claimed[share].CompareAndSwap(turn-1, turn) {
-		p.work(share)
+		p.do(share)
 		if p.pending.Add(-1) == 0 {
 			p.rouse(0)
 		}
 	}
+}
+
+// do a share. A panic, such as that of a read where a mapped file has been cut, becomes one of Run's caller.
+func (p *Pool) do(share int) {
+	defer func() {
+		if e := recover(); e != nil {
+			failure := e // only this one needs memory of its own
+			p.failed.CompareAndSwap(nil, &failure)
+		}
+	}()
+	p.work(share)
 }
 
 // Close ends the workers. It must not be called during a Run, nor twice.
@@ -85,6 +101,7 @@ func (p *Pool) Close() {
 
 func (p *Pool) serve(w int) {
 	defer p.done.Done()
+	debug.SetPanicOnFault(true) // weights are mapped files: see do
 	seen := uint32(0)
 	moved := func() bool { return p.turn.Load() != seen }
 	for {

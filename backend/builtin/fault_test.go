@@ -1,0 +1,45 @@
+//go:build unix
+
+package builtin
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/quant"
+)
+
+// TestCut cuts the weights of a model that is loaded: an error, and the process lives.
+func TestCut(t *testing.T) {
+	for _, scheme := range []quant.Scheme{{}, {Mode: quant.Affine, Bits: 4, GroupSize: 64}} {
+		for _, compute := range Computes {
+			dir := quantized(t, oracle.TinyStories(t), uniformOrNone(scheme))
+			m := mustLoadIn(t, New(), dir, compute)
+			files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+			if err != nil || len(files) != 1 {
+				t.Fatal(files, err)
+			}
+			if err := os.Truncate(files[0], 4096); err != nil {
+				t.Fatal(err)
+			}
+			var cut *CutError
+			if _, err := m.Logits(t.Context(), someTokens, nil); !errors.As(err, &cut) || cut.Dir != dir {
+				t.Errorf("%s in %s: logits: %v", scheme, compute, err)
+			}
+			if _, err := m.Generate(t.Context(), [][]int32{someTokens}, backend.GenerateOptions{MaxTokens: 2}, nil); !errors.As(err, &cut) {
+				t.Errorf("%s in %s: text: %v", scheme, compute, err)
+			}
+		}
+	}
+}
+
+func uniformOrNone(s quant.Scheme) func(string, int64) quant.Scheme {
+	if s.Mode == "" {
+		return func(string, int64) quant.Scheme { return s }
+	}
+	return uniform(s)
+}
