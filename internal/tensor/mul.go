@@ -103,14 +103,15 @@ func (m *Matrix) kernel(out []float32, width int, in *Input, at tile, panels []b
 	floats(out, width, panels, panelStride, l, x, in.sums[level][at.from*in.stride/l.segment:], at.size)
 }
 
-// Lay lays the codes of a quantized matrix out for Mul, unless that has been done. Others stay as they are stored, and so does a matrix that there is no memory for: Mul then lays out what it needs, each time.
-func (m *Matrix) Lay(p *Pool) {
+// Lay lays the codes of a quantized matrix out for Mul, unless that has been done. Others stay as they are stored, and so does a matrix that there is no memory for: Mul then lays out what it needs, each time. The
+// result is the number of bytes that were taken.
+func (m *Matrix) Lay(p *Pool) int64 {
 	if m.panels != nil || m.layout.segments == 0 {
-		return
+		return 0
 	}
 	panels, err := allocate(m.panelCount() * m.layout.bytes)
 	if err != nil {
-		return
+		return 0
 	}
 	p.Run(func(share int) {
 		var k layer
@@ -121,6 +122,7 @@ func (m *Matrix) Lay(p *Pool) {
 		}
 	})
 	m.panels = panels
+	return int64(len(panels))
 }
 
 // Release gives back what Lay took.

@@ -83,3 +83,30 @@ func BenchmarkPoolRun(b *testing.B) {
 		p.Run(work)
 	}
 }
+
+// TestPoolPanics: what a share panics with reaches the caller of Run, and the pool goes on.
+func TestPoolPanics(t *testing.T) {
+	for _, workers := range []int{1, 2, 3} {
+		p := NewPool(workers)
+		for bad := range workers {
+			func() {
+				defer func() {
+					if e := recover(); e != "share" {
+						t.Errorf("%d workers: %v", workers, e)
+					}
+				}()
+				p.Run(func(share int) {
+					if share == bad {
+						panic("share")
+					}
+				})
+			}()
+			var done atomic.Int32
+			p.Run(func(int) { done.Add(1) })
+			if int(done.Load()) != workers {
+				t.Errorf("%d of %d shares after a panic", done.Load(), workers)
+			}
+		}
+		p.Close()
+	}
+}

@@ -148,7 +148,7 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 	n.show(0)
 	for i := range n.layers {
 		n.index, n.layer = i, &n.layers[i]
-		n.layer.lay(n.pool)
+		n.bytes += n.layer.lay(n.pool)
 		n.normalize(n.layer.inputNorm)
 		n.pool.Run(n.pieces.qkv)
 		n.each(n.pieces.turn)
@@ -230,11 +230,12 @@ func (n *network) sealPiece(worker int) {
 	}
 }
 
-// lay has matrices laid out that have not been used before.
-func (l *layer) lay(p *tensor.Pool) {
+// lay has matrices laid out that have not been used before, and says how many bytes that took.
+func (l *layer) lay(p *tensor.Pool) (bytes int64) {
 	for _, m := range [...]linear{l.qkv[0], l.qkv[1], l.qkv[2], l.o, l.gate, l.up, l.down} {
-		m.Lay(p)
+		bytes += m.Lay(p)
 	}
+	return bytes
 }
 
 // multiply writes a worker's rows of a product, bias added, to dst [n, rows].
@@ -323,7 +324,7 @@ func (n *network) Logits(logits, hidden []float32) {
 	size := n.c.HiddenSize
 	n.n = len(hidden) / size
 	n.normed.Begin(n.n)
-	n.head.Lay(n.pool)
+	n.bytes += n.head.Lay(n.pool)
 	for t := range n.n {
 		copy(n.normed.Row(t), hidden[t*size:][:size])
 		n.normed.Seal(t)
