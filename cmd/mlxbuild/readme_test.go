@@ -73,7 +73,7 @@ func runShown(t *testing.T, command string) []string {
 
 var (
 	someTime = regexp.MustCompile(`\b[0-9.]+ (ms|s)\b`)
-	timing   = regexp.MustCompile(`^(measured .* \d+\+\d+ |speed: |\S+ +builtin float32 +\d+ +\d+\+\d+ |TARGET +RUNTIME ).*`) // figures of this machine
+	timing   = regexp.MustCompile(`^(measured .* \d+\+\d+ |speed: |\S+ +builtin \w+ +\d+ +\d+\+\d+ |TARGET +RUNTIME ).*`) // figures of this machine
 )
 
 func shownLines(text string) (lines []string) {
