@@ -3,6 +3,7 @@ package builtin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,5 +98,43 @@ func BenchmarkLongContext(b *testing.B) {
 				b.ReportMetric(float64(fastest.Microseconds())/1000, "ms/token")
 			})
 		}
+	}
+}
+
+// BenchmarkFirstToken opens the real model at 4 bits and makes one token after a short prompt: all that a user waits for who starts the program with its files in memory.
+func BenchmarkFirstToken(b *testing.B) {
+	dir := quantized(b, oracle.SmolLM2(b), uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}))
+	for b.Loop() {
+		m, err := New().Load(b.Context(), dir, backend.Fast)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := m.Generate(b.Context(), smolPrompts[:1], backend.GenerateOptions{MaxTokens: 1, IgnoreEOS: true}, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBatch makes 32 tokens for eight texts at once, and for one.
+func BenchmarkBatch(b *testing.B) {
+	dir := quantized(b, oracle.SmolLM2(b), uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}))
+	m := mustLoadIn(b, New(), dir, backend.Fast)
+	for _, texts := range []int{1, 8} {
+		b.Run(fmt.Sprint(texts), func(b *testing.B) {
+			prompts := slices.Repeat(smolPrompts[:1], texts)
+			const tokens = 32
+			var seconds float64
+			for b.Loop() {
+				r, err := m.Generate(b.Context(), prompts, backend.GenerateOptions{MaxTokens: tokens, IgnoreEOS: true}, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				seconds += (r[texts-1].At[tokens-1] - r[texts-1].At[0]).Seconds()
+			}
+			b.ReportMetric(float64(b.N*texts*(tokens-1))/seconds, "tok/s")
+		})
 	}
 }
