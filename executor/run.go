@@ -1,10 +1,11 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -345,7 +346,9 @@ func (r *run) startReady(ctx context.Context) {
 	if len(r.ready) == 0 {
 		return
 	}
-	sort.SliceStable(r.ready, func(i, j int) bool { return r.rank[r.ready[i]] > r.rank[r.ready[j]] })
+	slices.SortFunc(r.ready, func(a, b step.ID) int { // equal ones in the plan's order, whichever was ready first
+		return cmp.Or(cmp.Compare(r.rank[b], r.rank[a]), cmp.Compare(a, b))
+	})
 	var waiting []step.ID
 	for ready := r.ready; len(ready) > 0; {
 		if !r.room(ready[0]) {
