@@ -3,6 +3,7 @@ package quant
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/mlxbuild/mlxbuild/internal/cpu"
@@ -22,6 +23,11 @@ func atEachLevel(t *testing.T, f func(t *testing.T)) {
 	for _, l := range cpu.Levels() {
 		t.Run(string(l), func(t *testing.T) { atLevel(l, func() { f(t) }) })
 	}
+}
+
+// kernelLevels are the levels of this processor that this package has kernels for.
+func kernelLevels() []cpu.Level {
+	return slices.DeleteFunc(cpu.Levels(), func(l cpu.Level) bool { return kernelsOf(l) == nil })
 }
 
 // ofKind is matrix with groups of one kind only, so that no other kind sends its block to plain Go.
@@ -54,7 +60,7 @@ func TestEachKind(t *testing.T) {
 // TestOrdinaryIsNotOdd: what models have must not end in plain Go, nor must what is special about zeros, subnormal halves and constants.
 func TestOrdinaryIsNotOdd(t *testing.T) {
 	ordinary := []string{"normal 0.02", "normal 1", "zeros", "zeros of both signs", "zeros of both signs and one side", "positive", "negative", "around eps", "one outlier"}
-	for _, l := range cpu.Levels()[1:] {
+	for _, l := range kernelLevels() {
 		r := rand.New(rand.NewPCG(13, 14))
 		for kind, k := range kinds {
 			for _, name := range ordinary {
@@ -78,7 +84,7 @@ func TestOrdinaryIsNotOdd(t *testing.T) {
 // TestQuotients tries the division of affineCodes where it is hardest: next to ties, for scales of any mantissa and sign.
 func TestQuotients(t *testing.T) {
 	const around = 4
-	for _, l := range cpu.Levels()[1:] {
+	for _, l := range kernelLevels() {
 		k := kernelsOf(l)
 		r := rand.New(rand.NewPCG(15, 16))
 		for range 2000 {
@@ -105,7 +111,7 @@ func TestQuotients(t *testing.T) {
 // TestNVQuotients tries all mantissas of weights and of scales of nvfp4, rounded to each type.
 func TestNVQuotients(t *testing.T) {
 	const groups = 128
-	for _, l := range cpu.Levels()[1:] {
+	for _, l := range kernelLevels() {
 		k := kernelsOf(l)
 		for _, f := range allFloats {
 			src, codes := make([]byte, groups*16*f.Size()), make([]byte, groups*16)
@@ -136,7 +142,7 @@ func TestNVQuotients(t *testing.T) {
 // TestPack packs random codes, too large ones among them, and looks intervals up.
 func TestPack(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 18))
-	for _, l := range cpu.Levels()[1:] {
+	for _, l := range kernelLevels() {
 		k := kernelsOf(l)
 		for bits := 1; bits <= 7; bits++ {
 			kernel, width, code := k.packE2M1, 4, func(b byte) uint32 { return uint32(e2m1Codes[b]) }
