@@ -69,6 +69,8 @@ func (a *fn) mvniHigh(d int)        { a.word(0x6F00C400|imm8(255), "mvni v%d.4s,
 func (a *fn) shll(d, n int)         { a.word(0x2E613800, "shll v%d.4s, v%d.4h, #16", d, n) }
 func (a *fn) fcvtl(d, n int)        { a.word(0x0E217800, "fcvtl v%d.4s, v%d.4h", d, n) }
 func (a *fn) load(at string, r int) { a.op("FMOVQ %s, F%d", at, r) }
+
+// loop is countdown for arm64.
 func (a *fn) loop(reg string, body func()) {
 	again := a.label("again")
 	a.mark(again)
@@ -77,11 +79,13 @@ func (a *fn) loop(reg string, body func()) {
 	a.op("BNE %s", again)
 }
 
+// argNEON is arg for arm64.
 func (a *fn) argNEON(name, reg string) { a.op("MOVD %s, %s", a.at(name), reg) }
 
 // quartered is how kernels of NEON take panels. A register has the numbers of 4 rows; vectors are taken four at a time, or one alone. Sums of a segment are in V0 and up; those of rows grow in dst.
 type quartered struct{ panels, tile, from, quarters int }
 
+// vectors are those that a pass takes.
 func (p quartered) vectors() int { return min(p.tile, 4) }
 
 // acc are sums of a quarter, of 0 to before quarters, and of a plane of activations.
@@ -135,8 +139,10 @@ func (p quartered) totals(a *fn, body func(t int)) {
 	}
 }
 
+// total addresses a quarter of what totals points to.
 func (p quartered) total(panel, q int) string { return fmt.Sprintf("%d(R11)", 64*panel+16*(p.from+q)) }
 
+// clear begins sums of rows with zeros.
 func (p quartered) clear(a *fn) {
 	a.movi8(31, 0)
 	p.totals(a, func(int) {
@@ -158,6 +164,7 @@ func (p quartered) heads(a *fn, c codes, s scale, base string) {
 	}
 }
 
+// widenQuarter loads 4 scales as float32.
 func (a *fn) widenQuarter(s scale, reg int, from string) {
 	switch s.name {
 	case "BF16":
@@ -187,6 +194,7 @@ func (p quartered) split(a *fn, c codes, at func(q int) string) {
 	}
 }
 
+// splitConstants loads what split needs.
 func (a *fn) splitConstants(c codes) {
 	if c.name != "Byte" {
 		a.movi8(29, 15)
@@ -224,6 +232,7 @@ func (a *fn) integerNEON(k integerKernel) {
 	})
 }
 
+// integerPassNEON multiplies some quarters of a panel with up to four vectors.
 func (a *fn) integerPassNEON(k integerKernel, p quartered) {
 	quads := k.columns() / 4
 	p.clear(a)
