@@ -123,8 +123,69 @@ func (a *fn) eight(name string, word uint32) string {
 
 func panelAVX2() *file {
 	f := newFile("internal/tensor", "panel_avx2", "amd64", importQuant)
-	f.setter("integersAVX2", "puts the kernels of this file into a table.", f.integers("AVX2", (*fn).integerAVX2))
+	table := f.integers("AVX2", (*fn).integerAVX2)
+	table = append(table, f.transposes("AVX2", f.transposeAVX2)...)
+	f.setter("integersAVX2", "puts the kernels of this file into a table.", table)
 	return f
+}
+
+// transposeAVX2 is transposeAVX512 for eight rows, and then for the other eight: a register has the words of rows 0 and 4 in its two parts, and of rows 8 and 12.
+func (f *file) transposeAVX2(order string) {
+	a := f.fn("transpose"+order+"AVX2", "puts 16 rows of words side by side: see transpose.", "dst *byte, src *byte, stride int, fours int")
+	a.arg("dst", "DI")
+	a.arg("src", "SI")
+	a.arg("stride", "DX")
+	a.arg("fours", "CX")
+	a.note("R8, R9, R10, R11: rows 0, 4, 8 and 12")
+	a.op("MOVQ SI, R8")
+	a.op("LEAQ (SI)(DX*4), R9")
+	a.op("LEAQ (R9)(DX*4), R10")
+	a.op("LEAQ (R10)(DX*4), R11")
+	a.op("LEAQ (DX)(DX*2), R12")
+	switch order {
+	case "Nibble":
+		a.op("VMOVDQU %s, Y15", a.eight("mask", 0x0F0F0F0F))
+		a.op("VMOVDQU %s, Y14", a.eight("nibblePairs", 0x10011001))
+		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("nibbleOrder", 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15))
+	case "Byte":
+		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
+	}
+	a.countdown("CX", func() {
+		for half, rows := range [2][2]string{{"R8", "R9"}, {"R10", "R11"}} {
+			for i, at := range []string{"", "(DX*1)", "(DX*2)", "(R12*1)"} {
+				a.op("VMOVDQU (%s)%s, X%d", rows[0], at, i)
+				a.op("VINSERTI128 $1, (%s)%s, Y%d, Y%d", rows[1], at, i, i)
+				switch order {
+				case "Nibble":
+					a.op("VPAND Y15, Y%d, Y4", i)
+					a.op("VPSRLW $4, Y%d, Y5", i)
+					a.op("VPAND Y15, Y5, Y5")
+					a.op("VPMADDUBSW Y14, Y4, Y4")
+					a.op("VPMADDUBSW Y14, Y5, Y5")
+					a.op("VPACKUSWB Y5, Y4, Y%d", i)
+					a.op("VPSHUFB Y13, Y%d, Y%d", i, i)
+				case "Byte":
+					a.op("VPSHUFB Y13, Y%d, Y%d", i, i)
+				}
+			}
+			a.op("VPUNPCKLDQ Y1, Y0, Y4")
+			a.op("VPUNPCKHDQ Y1, Y0, Y5")
+			a.op("VPUNPCKLDQ Y3, Y2, Y6")
+			a.op("VPUNPCKHDQ Y3, Y2, Y7")
+			a.op("VPUNPCKLQDQ Y6, Y4, Y0")
+			a.op("VPUNPCKHQDQ Y6, Y4, Y1")
+			a.op("VPUNPCKLQDQ Y7, Y5, Y2")
+			a.op("VPUNPCKHQDQ Y7, Y5, Y3")
+			for i := range 4 {
+				a.op("VMOVDQU Y%d, %d(DI)", i, 64*i+32*half)
+			}
+		}
+		for _, r := range []string{"R8", "R9", "R10", "R11"} {
+			a.op("ADDQ $16, %s", r)
+		}
+		a.op("ADDQ $256, DI")
+	})
+	a.ret()
 }
 
 // integerAVX2 is integer by VPMADDWD of 16-bit numbers, to which everything else is widened, and by VPMADDUBSW where the sum of two products fits 16 bits, as those of four-bit codes do.

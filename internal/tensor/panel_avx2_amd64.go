@@ -264,6 +264,21 @@ func mulByteF32X16By12AVX2(dst *float32, stride int, panel *byte, x *byte, scale
 //go:noescape
 func mulMiniBF16X16By12AVX2(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// transposeNibbleAVX2 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeNibbleAVX2(dst *byte, src *byte, stride int, fours int)
+
+// transposeByteAVX2 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeByteAVX2(dst *byte, src *byte, stride int, fours int)
+
+// transposeWordsAVX2 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeWordsAVX2(dst *byte, src *byte, stride int, fours int)
+
 // integersAVX2 puts the kernels of this file into a table.
 func integersAVX2(k *kernels) {
 	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1AVX2
@@ -318,4 +333,9 @@ func integersAVX2(k *kernels) {
 	k.integers[octets][quant.F32][0][3] = mulByteF32X8By12AVX2
 	k.integers[octets][quant.F32][1][3] = mulByteF32X16By12AVX2
 	k.integers[minis][quant.BF16][1][3] = mulMiniBF16X16By12AVX2
+	k.transpose[nibbles] = transposeNibbleAVX2
+	k.transpose[minis] = transposeNibbleAVX2
+	k.transpose[octets] = transposeByteAVX2
+	k.transpose[pairs] = transposeWordsAVX2
+	k.transpose[wide] = transposeWordsAVX2
 }
