@@ -38,8 +38,8 @@ func (Runtime) ID(context.Context) (string, error) { return "null/1", nil }
 
 // Load wants a folder, and reads nothing of it.
 func (Runtime) Load(ctx context.Context, dir string, compute backend.Compute) (backend.Model, error) {
-	if compute != backend.Float32 {
-		return nil, &backend.ComputeError{Runtime: "null", Asked: compute, Has: []backend.Compute{backend.Float32}}
+	if compute != backend.Float32 && compute != backend.Fast { // it stands for the built-in runtime too, whose default is Fast
+		return nil, &backend.ComputeError{Runtime: "null", Asked: compute, Has: []backend.Compute{backend.Float32, backend.Fast}}
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
