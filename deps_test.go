@@ -34,6 +34,7 @@ var layers = []layer{
 	{"internal/snapshot", "", "metadata of files, whatever they are for"},
 	{"internal/cpu", "", "it looks at the processor"},
 	{"internal/asmgen", "", "it writes text"},
+	{"internal/sha", "internal/cpu", "a hash needs no files"},
 	{"internal/quant", "internal/cpu", "arithmetic needs no files and no models"},
 	{"internal/fault", "", "it runs any program and knows none"},
 	{"internal/term", "", "it knows terminals, not what is said on them"},
@@ -58,7 +59,7 @@ var layers = []layer{
 	{"internal/arch/all", "internal/arch internal/arch/*", "it is the list of architectures"},
 	{"internal/arch", "internal/jsonx internal/quant internal/safetensors internal/tensor", "an architecture is read off config.json and headers"},
 	{"internal/arch/*", "internal/arch internal/jsonx internal/quant internal/safetensors internal/tensor", "an architecture knows no other one, and no step"},
-	{"internal/source", "internal/arch internal/arch/all internal/jsonx internal/safetensors internal/cache", "a model folder knows nothing of what is made of it"},
+	{"internal/source", "internal/arch internal/arch/all internal/jsonx internal/safetensors internal/sha internal/cache", "a model folder knows nothing of what is made of it"},
 
 	{"backend", "internal/quant internal/result", "the seam must not lean to one side"},
 	{"backend/backendtest", "backend internal/safetensors internal/jsonx internal/quant", "every runtime passes the same tests"},

@@ -28,7 +28,8 @@ type benchmark struct {
 
 // all benchmarks, in the order they run when none is named.
 var all = []benchmark{
-	{"convert", "convert and quantize a model with an empty cache, beside mlx_lm.convert", (*bench).convert},
+	{"convert", "convert and quantize a small and a large model with an empty cache, beside mlx_lm.convert", (*bench).convert},
+	{"variants", "eight quantizations of one model with an empty cache, beside one", (*bench).variants},
 	{"noop", "build a recipe with nothing to do", (*bench).noop},
 	{"override", "rebuild after one override of one layer changed, beside copying the result", (*bench).override},
 	{"generate", "write text with the built-in runtime, beside mlx-lm and PyTorch", (*bench).generate},
@@ -46,6 +47,7 @@ type bench struct {
 	mlxbuild string // the binary under test
 	python   string // with mlx-lm and torch, or ""
 	model    string // SmolLM2-135M-Instruct as a Hugging Face folder
+	large    string // a model of 2.5 GB, or "" for the one of scripts/llama_1b_shape.py
 	rounds   int    // 0 = as the benchmark likes
 }
 
@@ -60,6 +62,7 @@ func main() {
 	b := &bench{ctx: ctx}
 	flag.StringVar(&b.python, "python", os.Getenv("MLXBUILD_ORACLE_PYTHON"), "Python with mlx-lm and torch")
 	flag.StringVar(&b.model, "model", "", "folder of SmolLM2-135M-Instruct (default models/ in the checkout)")
+	flag.StringVar(&b.large, "large", "", "folder of a model of 2.5 GB (default models/llama-1b-shape in the checkout, made when it is missing)")
 	flag.IntVar(&b.rounds, "rounds", 0, "turns of each side (default: as the benchmark likes)")
 	work := flag.String("work", "", "scratch folder, on the disk to be measured (default: a temporary one)")
 	flag.Usage = usage

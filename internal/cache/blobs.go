@@ -15,8 +15,11 @@ import (
 // ErrMissing says that a blob is not there, or was not what its name says and has been moved away.
 var ErrMissing = errors.New("not in the cache")
 
-// Blob finds a blob that can be trusted: its path and size.
+// Blob finds a blob that can be trusted: its path and size. One whose metadata is not as remembered is hashed first.
 func (c *Cache) Blob(d Digest) (path string, size int64, err error) {
+	if path, size, ok := c.KnownBlob(d); ok {
+		return path, size, nil
+	}
 	path = c.path("blobs", d)
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -25,10 +28,18 @@ func (c *Cache) Blob(d Digest) (path string, size int64, err error) {
 	if !info.Mode().IsRegular() {
 		return "", 0, ErrMissing
 	}
-	if known, ok := c.Memo(StatKey(info)); ok && known == d {
-		return path, info.Size(), nil
-	}
 	return c.prove(d, path)
+}
+
+// KnownBlob finds a blob that can be trusted as it is, for those who have something cheaper to do than to hash it.
+func (c *Cache) KnownBlob(d Digest) (path string, size int64, ok bool) {
+	path = c.path("blobs", d)
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return "", 0, false
+	}
+	known, ok := c.Memo(StatKey(info))
+	return path, info.Size(), ok && known == d
 }
 
 // missing is a blob that the operating system does not give: why, where that is more than that it is not there.

