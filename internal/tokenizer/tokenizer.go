@@ -142,7 +142,7 @@ func (t *Tokenizer) encoder() *encoder {
 
 const (
 	maxIdle    = 16      // encoders that are kept, each with a cache
-	maxScratch = 1 << 16 // ids of the longest word whose buffers are kept
+	maxScratch = 1 << 16 // ids, or bytes, of the longest word whose buffers are kept
 	maxOut     = 1 << 18 // ids of the longest text whose buffer is kept
 )
 
@@ -151,7 +151,7 @@ func (t *Tokenizer) release(e *encoder) {
 	if cap(e.out) > maxOut {
 		e.out = nil
 	}
-	if cap(e.scratch) > maxScratch {
+	if max(cap(e.scratch), cap(e.work.text)) > maxScratch {
 		e.scratch, e.work = nil, workspace{} // one huge word made them huge
 	}
 	t.mu.Lock()
