@@ -9,7 +9,7 @@ func kernelsOf(l cpu.Level) (k kernels) {
 		integersAVX2(&k)
 		floatsAVX2(&k)
 	}
-	if l == cpu.AVX512 || l == cpu.AMX {
+	if l == cpu.AVX512 {
 		integersAVX512(&k)
 		floatsAVX512(&k)
 	}
