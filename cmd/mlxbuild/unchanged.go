@@ -23,12 +23,12 @@ import (
 
 // A build that found nothing to do leaves a snapshot of all that it looked at: the recipe with what it includes, the lock, sources, output folders, records, results. The next one with the same words in the same
 // place by the same program looks whether any of that has changed, and if nothing has, it is that build again: no flag is parsed, no recipe read, no plan made. Of 10,019 steps the whole command
-// then takes 0.4 of the time of ninja on the same graph (bench/ninja.go).
+// then took 29 ms where ninja took 33, at load 6 on two cores (bench/ninja.go); it looks at 2.3 times as many files as ninja.
 
 // snapshotWeek is how long a snapshot is used. Facts of the memo that nobody looks up are dropped after a while, so now and then they are.
 const snapshotWeek = 7 * 24 * time.Hour
 
-// snapshotsSize is how many bytes of snapshots are kept, the newest first. One of 10,000 steps has a megabyte.
+// snapshotsSize is how many bytes of snapshots are kept, the newest first. One of 10,000 steps has two megabytes.
 const snapshotsSize = 64 << 20
 
 // counters are variables that count what a shell or a tool does, and that nothing here reads.
