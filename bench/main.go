@@ -33,6 +33,7 @@ var all = []benchmark{
 	{"noop", "build a recipe with nothing to do", (*bench).noop},
 	{"override", "rebuild after one override of one layer changed, beside copying the result", (*bench).override},
 	{"generate", "write text with the built-in runtime, beside mlx-lm and PyTorch", (*bench).generate},
+	{"speed", "decode, prefill and eight texts at once with the built-in runtime, beside llama.cpp and PyTorch", (*bench).speed},
 	{"agree", "mlxbuild's figures of PyTorch and mlx-lm, beside those of plain scripts of theirs", (*bench).agree},
 	{"tokenize", "encode text, beside Hugging Face tokenizers", (*bench).tokenize},
 	{"quantize", "quantize a matrix in memory, beside mx.quantize on its CPU", (*bench).quantize},
@@ -46,6 +47,7 @@ type bench struct {
 	work     string // scratch, on the disk that is measured
 	mlxbuild string // the binary under test
 	python   string // with mlx-lm and torch, or ""
+	llama    string // a Python with llama-cpp-python, or ""
 	model    string // SmolLM2-135M-Instruct as a Hugging Face folder
 	large    string // a model of 2.5 GB, or "" for the one of scripts/llama_1b_shape.py
 	rounds   int    // 0 = as the benchmark likes
@@ -61,6 +63,7 @@ func main() {
 	defer stop()
 	b := &bench{ctx: ctx}
 	flag.StringVar(&b.python, "python", os.Getenv("MLXBUILD_ORACLE_PYTHON"), "Python with mlx-lm and torch")
+	flag.StringVar(&b.llama, "llama", os.Getenv("MLXBUILD_BENCH_LLAMA"), "Python with llama-cpp-python")
 	flag.StringVar(&b.model, "model", "", "folder of SmolLM2-135M-Instruct (default models/ in the checkout)")
 	flag.StringVar(&b.large, "large", "", "folder of a model of 2.5 GB (default models/llama-1b-shape in the checkout, made when it is missing)")
 	flag.IntVar(&b.rounds, "rounds", 0, "turns of each side (default: as the benchmark likes)")
