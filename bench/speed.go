@@ -23,6 +23,9 @@ import (
 
 const speedThreads = 2
 
+// breath is what the threads of an engine that had its turn get to go to sleep: all of them spin for a while.
+const breath = 50 * time.Millisecond
+
 // What every engine does once a round: 64 tokens after a prompt of 8, a prompt of 512, and the first for eight texts at once. The ids are the same for all; what
 // they mean does not matter to the clock.
 const (
@@ -49,8 +52,7 @@ type engine struct {
 func (e *engine) best(work string) float64 { return slices.Max(e.rates[work]) }
 
 // speed: all engines stay loaded and take turns in windows of a second or so, so that a minute in which others use the machine hits all of them, and the best window of each is one
-// that nobody disturbed. Between them memory is read plainly: an engine whose weights do not fit into a cache makes tokens no faster than it can read them. These, of 76 MB, fit into
-// the last cache of a large server, where more than all of that is possible.
+// that nobody disturbed. Between them memory is read plainly: an engine whose weights do not stay in a cache makes tokens no faster than it can read them.
 func (b *bench) speed() error {
 	if err := b.needModel(); err != nil {
 		return err
@@ -85,6 +87,7 @@ func (b *bench) speed() error {
 		}
 		for _, work := range speedWork {
 			for _, e := range order {
+				time.Sleep(breath)
 				rate, err := e.do(work)
 				if b.ctx.Err() != nil {
 					return b.ctx.Err()
@@ -337,7 +340,8 @@ func judgeSpeeds(engines []*engine) {
 		{batch, fast, torch16, 5},
 	} {
 		if peer := by[g.peer]; peer != nil {
-			atLeast(fmt.Sprintf("%s, %s : %s", g.work, g.ours, g.peer), by[g.ours].best(g.work)/peer.best(g.work), g.goal, times)
+			medians := median(by[g.ours].rates[g.work]) / median(peer.rates[g.work])
+			atLeast(fmt.Sprintf("%s, %s : %s (medians %.2f x)", g.work, g.ours, g.peer, medians), by[g.ours].best(g.work)/peer.best(g.work), g.goal, times)
 		}
 	}
 	atLeast("8 texts : 1 text, "+fast, by[fast].best(batch)/by[fast].best(decode), 4, times)
