@@ -142,6 +142,8 @@ func (f *file) transposeAVX2(order string) {
 	a.op("LEAQ (R9)(DX*4), R10")
 	a.op("LEAQ (R10)(DX*4), R11")
 	a.op("LEAQ (DX)(DX*2), R12")
+	a.note("R13: the next panel's rows, one behind the other")
+	a.op("LEAQ (R11)(DX*4), R13")
 	switch order {
 	case "Nibble":
 		a.op("VMOVDQU %s, Y15", a.eight("mask", 0x0F0F0F0F))
@@ -151,6 +153,7 @@ func (f *file) transposeAVX2(order string) {
 		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
 	}
 	a.countdown("CX", func() {
+		a.nextRows()
 		for half, rows := range [2][2]string{{"R8", "R9"}, {"R10", "R11"}} {
 			for i, at := range []string{"", "(DX*1)", "(DX*2)", "(R12*1)"} {
 				a.op("VMOVDQU (%s)%s, X%d", rows[0], at, i)
@@ -213,6 +216,7 @@ func (a *fn) integerAVX2(k integerKernel) {
 					for h := range p.halves() {
 						a.op("VMOVDQU %s, %s", p.at("R10", 64*word, 4, h), p.w(h))
 					}
+					a.ahead(k.tile, 64*word)
 					a.wordAVX2(k, p, func(product, t int) string { return fmt.Sprintf("%d(R8)", 4*((word*perWord+product)*k.tile+t)) })
 				}
 				a.op("ADDQ $128, R10")

@@ -79,6 +79,14 @@ func (f *file) setter(name, doc string, t table) {
 	fmt.Fprintf(&f.decls, "\n// %s %s\nfunc %s(k *kernels) {\n%s\n}\n", name, doc, name, strings.Join(t, "\n"))
 }
 
+// nextRows asks for as much of the next panel as a step of this one takes, in the order of memory: sixteen rows side by side are no stream that a processor would read ahead in.
+func (a *fn) nextRows() {
+	for i := range 4 {
+		a.op("PREFETCHT0 %d(R13)", 64*i)
+	}
+	a.op("ADDQ $256, R13")
+}
+
 // transposeAVX512 puts 16 rows of words side by side, four words at a time: the words of rows 0, 4, 8 and 12 stand in the four parts of one register, those of the next rows in the next ones, and four rounds of
 // unpacking turn each part about. The order inside words is changed on the way.
 func (f *file) transposeAVX512(order string) {
@@ -93,6 +101,8 @@ func (f *file) transposeAVX512(order string) {
 	a.op("LEAQ (R9)(DX*4), R10")
 	a.op("LEAQ (R10)(DX*4), R11")
 	a.op("LEAQ (DX)(DX*2), R12")
+	a.note("R13: the next panel's rows, one behind the other")
+	a.op("LEAQ (R11)(DX*4), R13")
 	switch order {
 	case "Nibble":
 		a.op("VPBROADCASTD %s, Z31", a.table32("mask0f0f0f0f", 0x0F0F0F0F, 0x0F0F0F0F))
@@ -102,6 +112,7 @@ func (f *file) transposeAVX512(order string) {
 		a.op("VBROADCASTI32X4 %s, Z29", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
 	}
 	a.countdown("CX", func() {
+		a.nextRows()
 		for i, at := range []string{"", "(DX*1)", "(DX*2)", "(R12*1)"} {
 			a.op("VMOVDQU32 (R8)%s, X%d", at, i)
 			a.op("VINSERTI32X4 $1, (R9)%s, Z%d, Z%d", at, i, i)
@@ -196,6 +207,7 @@ func (a *fn) integer(k integerKernel) {
 		a.countdown("AX", func() {
 			for s := range 2 {
 				a.op("VMOVDQU32 %d(R10), Z24", 64*s)
+				a.ahead(k.tile, 64*s)
 				a.products(k, s*perStep, func(product int, operand string) {
 					for t := range k.tile {
 						from := fmt.Sprintf("%d(R8)", 4*((s*perStep+product)*k.tile+t))
@@ -231,6 +243,17 @@ func (a *fn) integer(k integerKernel) {
 		a.op("ADDQ DX, DI")
 	}
 	a.ret()
+}
+
+// prefetchAhead is how far before its use a panel is asked for, in bytes. Small tiles wait for memory, and one stream a core does not keep memory busy: on two cores of an Intel server CPU one text at 4 bits then makes
+// 340 tokens a second instead of 190 (2 KiB: 280, 4 KiB: 330), and eight texts 780 instead of 610. Behind the last panel there may be nothing: a prefetch does not fault.
+const prefetchAhead = 8192
+
+// ahead asks for the words of a panel that are as far behind those at offset.
+func (a *fn) ahead(tile, offset int) {
+	if tile <= 8 {
+		a.op("PREFETCHT0 %d(R10)", prefetchAhead+offset)
+	}
 }
 
 // constants loads what splits codes: Z31 a mask, Z30 the values of codes that are not their own.
