@@ -74,6 +74,7 @@ func (f *file) attend(k attendKernel) {
 		a.arg("steps", "CX")
 		a.countdown("CX", func() {
 			for i := range 4 {
+				a.rowsAhead(k, i)
 				a.column(k, i)
 			}
 			a.op("LEAQ (R10)(R12*4), R10")
@@ -110,6 +111,19 @@ func (a *fn) column(k attendKernel, i int) {
 		}
 	}
 }
+
+// rowsAhead asks for rows of a column that is attendAhead bytes further, for few vectors, which wait for memory.
+func (a *fn) rowsAhead(k attendKernel, i int) {
+	if k.tile > 4 {
+		return
+	}
+	for at := 0; at < k.wide*k.rowBytes(); at += 64 {
+		a.op("PREFETCHT0 %d(R10)%s", attendAhead+at, [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
+	}
+}
+
+// attendAhead takes a tenth of the time of a token at 4096 positions, as 8 KiB would.
+const attendAhead = 4096
 
 // loadRows loads a register of rows of column i of four.
 func (a *fn) loadRows(k attendKernel, i, p int, to string) {

@@ -173,7 +173,7 @@ func (a *fn) plainFloatAVX2(k floatKernel) {
 					a.fmaAVX2(p, panel, i)
 				}
 			}
-			a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256, "F16": 128, "F32": 256}[k.codes.name])
+			a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name])
 			a.op("ADDQ $%d, R8", 16*k.tile)
 		})
 		for panel := range k.panels {
@@ -192,17 +192,14 @@ func (a *fn) plainFloatAVX2(k floatKernel) {
 
 // weightAVX2 loads weights of column i of a step of four.
 func (a *fn) weightAVX2(k floatKernel, p halved, panel, i, h int) {
-	switch k.codes.name {
-	case "F32", "Wide":
+	if k.codes.name == "Wide" {
 		a.op("VMOVUPS %s, %s", p.panelAt(panel, "SI", 64*i, 4, h), p.c(h))
-	case "F16":
-		a.op("VCVTPH2PS %s, %s", p.panelAt(panel, "SI", 32*i, 2, h), p.c(h))
-	default:
-		a.op("VMOVDQU %s, %s", p.panelAt(panel, "SI", i/2*64, 4, h), p.c(h))
-		if i%2 == 0 {
-			a.op("VPSLLD $16, %s, %s", p.c(h), p.c(h))
-		} else {
-			a.op("VPAND %s, %s, %s", a.eight("all", 0xFFFF0000), p.c(h), p.c(h))
-		}
+		return
+	}
+	a.op("VMOVDQU %s, %s", p.panelAt(panel, "SI", i/2*64, 4, h), p.c(h))
+	if i%2 == 0 {
+		a.op("VPSLLD $16, %s, %s", p.c(h), p.c(h))
+	} else {
+		a.op("VPAND %s, %s, %s", a.eight("all", 0xFFFF0000), p.c(h), p.c(h))
 	}
 }

@@ -33,14 +33,10 @@ func (f *file) floats(level string, kernel, plain func(a *fn, k floatKernel)) (t
 		k := floatKernel{codes{"Mini", false}, scales[0], sh}
 		kernel(k.fn(f, level), k)
 		t.add("k.floats[minis][quant.BF16][%d] = %s", i, k.funcName(level))
-		for _, name := range []string{"PairsBF16", "Wide", "F16", "F32"} {
+		for _, name := range []string{"PairsBF16", "Wide"} {
 			k := floatKernel{codes{name, false}, scale{}, sh}
 			plain(k.fnPlain(f, level), k)
-			if kind := kindNames[name]; kind != "" {
-				t.add("k.plain[%s][%d] = %s", kind, i, k.funcName(level))
-			} else {
-				t.add("k.plain%s[%d] = %s", name, i, k.funcName(level))
-			}
+			t.add("k.plain[%s][%d] = %s", kindNames[name], i, k.funcName(level))
 		}
 	}
 	return t
@@ -58,9 +54,8 @@ func (k floatKernel) fn(f *file, level string) *fn {
 
 // fnPlain is fn for weights as they are.
 func (k floatKernel) fnPlain(f *file, level string) *fn {
-	typ := map[string]string{"PairsBF16": "*byte", "Wide": "*byte", "F16": "*uint16", "F32": "*float32"}[k.codes.name]
 	return f.fn(k.funcName(level), fmt.Sprintf("multiplies %s of %s weights with %s of float32: see mulPlain.", panelsText(k.panels), k.codes.name, vectorsText(k.tile)),
-		"dst *float32, stride int, panel "+typ+", panelStride int, x *float32, steps int")
+		"dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int")
 }
 
 func (k floatKernel) acc(p, t int) string   { return fmt.Sprintf("Z%d", p*k.tile+t) }
@@ -155,7 +150,7 @@ func (a *fn) plainFloat(k floatKernel) {
 				a.fma(k, p, i, w)
 			}
 		}
-		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256, "F16": 128, "F32": 256}[k.codes.name])
+		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name])
 		a.op("ADDQ $%d, R8", 16*k.tile)
 	})
 	for p := range k.panels {
@@ -258,16 +253,12 @@ func (a *fn) code(k floatKernel, i int, from, to string) {
 
 // weight loads weights of column i of a step of four.
 func (a *fn) weight(k floatKernel, p, i int, to string) {
-	switch k.codes.name {
-	case "F32", "Wide":
+	switch {
+	case k.codes.name == "Wide":
 		a.op("VMOVUPS %s, %s", k.panelAt(p, 64*i, "SI"), to)
-	case "F16":
-		a.op("VCVTPH2PS %s, %s", k.panelAt(p, 32*i, "SI"), to)
+	case i%2 == 0:
+		a.op("VPSLLD $16, %s, %s", k.panelAt(p, 32*i, "SI"), to)
 	default:
-		if i%2 == 0 {
-			a.op("VPSLLD $16, %s, %s", k.panelAt(p, 32*i, "SI"), to)
-		} else {
-			a.op("VPANDD %s, Z31, %s", k.panelAt(p, 32*(i-1), "SI"), to)
-		}
+		a.op("VPANDD %s, Z31, %s", k.panelAt(p, 32*(i-1), "SI"), to)
 	}
 }

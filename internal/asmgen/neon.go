@@ -540,7 +540,7 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 				}
 			}
 			for panel := range k.panels {
-				a.op("ADD $%d, R%d, R%d", map[string]int{"PairsBF16": 128, "Wide": 256, "F16": 128, "F32": 256}[k.codes.name], 4+panel, 4+panel)
+				a.op("ADD $%d, R%d, R%d", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name], 4+panel, 4+panel)
 			}
 			a.op("ADD $%d, R8, R8", 16*k.tile)
 		})
@@ -559,18 +559,15 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 
 // weightNEON loads weights of column i of a step of four into V24 and up.
 func (a *fn) weightNEON(k floatKernel, base string, i, q int) {
-	switch to := 24 + q; k.codes.name {
-	case "F16":
-		a.op("FMOVD %d(%s), F%d", 32*i+8*q, base, to)
-		a.fcvtl(to, to)
-	case "PairsBF16":
-		a.load(fmt.Sprintf("%d(%s)", i/2*64+16*q, base), to)
-		if i%2 == 0 {
-			a.shl32(to, to, 16)
-		} else {
-			a.and(to, to, 29)
-		}
-	default:
+	to := 24 + q
+	if k.codes.name == "Wide" {
 		a.load(fmt.Sprintf("%d(%s)", 64*i+16*q, base), to)
+		return
+	}
+	a.load(fmt.Sprintf("%d(%s)", i/2*64+16*q, base), to)
+	if i%2 == 0 {
+		a.shl32(to, to, 16)
+	} else {
+		a.and(to, to, 29)
 	}
 }

@@ -49,16 +49,6 @@ func mulPairsBF16FloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride
 //go:noescape
 func mulWideFloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy1AVX2 multiplies 4 panels of F16 weights with a vector of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy1AVX2(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy1AVX2 multiplies 4 panels of F32 weights with a vector of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy1AVX2(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // mulNibbleBF16FloatBy4AVX2 multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
@@ -103,16 +93,6 @@ func mulPairsBF16FloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride
 //
 //go:noescape
 func mulWideFloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
-
-// mulF16FloatBy4AVX2 multiplies a panel of F16 weights with a tile of 4 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy4AVX2(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy4AVX2 multiplies a panel of F32 weights with a tile of 4 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy4AVX2(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
 
 // mulNibbleBF16FloatBy8AVX2 multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
 //
@@ -159,16 +139,6 @@ func mulPairsBF16FloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride
 //go:noescape
 func mulWideFloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy8AVX2 multiplies a panel of F16 weights with a tile of 8 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy8AVX2(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy8AVX2 multiplies a panel of F32 weights with a tile of 8 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy8AVX2(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // mulNibbleBF16FloatBy12AVX2 multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
@@ -214,16 +184,6 @@ func mulPairsBF16FloatBy12AVX2(dst *float32, stride int, panel *byte, panelStrid
 //go:noescape
 func mulWideFloatBy12AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy12AVX2 multiplies a panel of F16 weights with a tile of 12 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy12AVX2(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy12AVX2 multiplies a panel of F32 weights with a tile of 12 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy12AVX2(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // floatsAVX2 puts the kernels of this file into a table.
 func floatsAVX2(k *kernels) {
 	k.floats[nibbles][quant.BF16][0] = mulNibbleBF16FloatBy1AVX2
@@ -235,8 +195,6 @@ func floatsAVX2(k *kernels) {
 	k.floats[minis][quant.BF16][0] = mulMiniBF16FloatBy1AVX2
 	k.plain[pairs][0] = mulPairsBF16FloatBy1AVX2
 	k.plain[wide][0] = mulWideFloatBy1AVX2
-	k.plainF16[0] = mulF16FloatBy1AVX2
-	k.plainF32[0] = mulF32FloatBy1AVX2
 	k.floats[nibbles][quant.BF16][1] = mulNibbleBF16FloatBy4AVX2
 	k.floats[octets][quant.BF16][1] = mulByteBF16FloatBy4AVX2
 	k.floats[nibbles][quant.F16][1] = mulNibbleF16FloatBy4AVX2
@@ -246,8 +204,6 @@ func floatsAVX2(k *kernels) {
 	k.floats[minis][quant.BF16][1] = mulMiniBF16FloatBy4AVX2
 	k.plain[pairs][1] = mulPairsBF16FloatBy4AVX2
 	k.plain[wide][1] = mulWideFloatBy4AVX2
-	k.plainF16[1] = mulF16FloatBy4AVX2
-	k.plainF32[1] = mulF32FloatBy4AVX2
 	k.floats[nibbles][quant.BF16][2] = mulNibbleBF16FloatBy8AVX2
 	k.floats[octets][quant.BF16][2] = mulByteBF16FloatBy8AVX2
 	k.floats[nibbles][quant.F16][2] = mulNibbleF16FloatBy8AVX2
@@ -257,8 +213,6 @@ func floatsAVX2(k *kernels) {
 	k.floats[minis][quant.BF16][2] = mulMiniBF16FloatBy8AVX2
 	k.plain[pairs][2] = mulPairsBF16FloatBy8AVX2
 	k.plain[wide][2] = mulWideFloatBy8AVX2
-	k.plainF16[2] = mulF16FloatBy8AVX2
-	k.plainF32[2] = mulF32FloatBy8AVX2
 	k.floats[nibbles][quant.BF16][3] = mulNibbleBF16FloatBy12AVX2
 	k.floats[octets][quant.BF16][3] = mulByteBF16FloatBy12AVX2
 	k.floats[nibbles][quant.F16][3] = mulNibbleF16FloatBy12AVX2
@@ -268,6 +222,4 @@ func floatsAVX2(k *kernels) {
 	k.floats[minis][quant.BF16][3] = mulMiniBF16FloatBy12AVX2
 	k.plain[pairs][3] = mulPairsBF16FloatBy12AVX2
 	k.plain[wide][3] = mulWideFloatBy12AVX2
-	k.plainF16[3] = mulF16FloatBy12AVX2
-	k.plainF32[3] = mulF32FloatBy12AVX2
 }

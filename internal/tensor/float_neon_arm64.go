@@ -49,16 +49,6 @@ func mulPairsBF16FloatBy1NEON(dst *float32, stride int, panel *byte, panelStride
 //go:noescape
 func mulWideFloatBy1NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy1NEON multiplies 4 panels of F16 weights with a vector of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy1NEON(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy1NEON multiplies 4 panels of F32 weights with a vector of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy1NEON(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // mulNibbleBF16FloatBy4NEON multiplies a panel of Nibble codes and BF16 scales with a tile of 4 vectors of float32: see mulFloats.
 //
 //go:noescape
@@ -103,16 +93,6 @@ func mulPairsBF16FloatBy4NEON(dst *float32, stride int, panel *byte, panelStride
 //
 //go:noescape
 func mulWideFloatBy4NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
-
-// mulF16FloatBy4NEON multiplies a panel of F16 weights with a tile of 4 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy4NEON(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy4NEON multiplies a panel of F32 weights with a tile of 4 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy4NEON(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
 
 // mulNibbleBF16FloatBy8NEON multiplies a panel of Nibble codes and BF16 scales with a tile of 8 vectors of float32: see mulFloats.
 //
@@ -159,16 +139,6 @@ func mulPairsBF16FloatBy8NEON(dst *float32, stride int, panel *byte, panelStride
 //go:noescape
 func mulWideFloatBy8NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy8NEON multiplies a panel of F16 weights with a tile of 8 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy8NEON(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy8NEON multiplies a panel of F32 weights with a tile of 8 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy8NEON(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // mulNibbleBF16FloatBy12NEON multiplies a panel of Nibble codes and BF16 scales with a tile of 12 vectors of float32: see mulFloats.
 //
 //go:noescape
@@ -214,16 +184,6 @@ func mulPairsBF16FloatBy12NEON(dst *float32, stride int, panel *byte, panelStrid
 //go:noescape
 func mulWideFloatBy12NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
-// mulF16FloatBy12NEON multiplies a panel of F16 weights with a tile of 12 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF16FloatBy12NEON(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
-
-// mulF32FloatBy12NEON multiplies a panel of F32 weights with a tile of 12 vectors of float32: see mulPlain.
-//
-//go:noescape
-func mulF32FloatBy12NEON(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-
 // floatsNEON puts the kernels of this file into a table.
 func floatsNEON(k *kernels) {
 	k.floats[nibbles][quant.BF16][0] = mulNibbleBF16FloatBy1NEON
@@ -235,8 +195,6 @@ func floatsNEON(k *kernels) {
 	k.floats[minis][quant.BF16][0] = mulMiniBF16FloatBy1NEON
 	k.plain[pairs][0] = mulPairsBF16FloatBy1NEON
 	k.plain[wide][0] = mulWideFloatBy1NEON
-	k.plainF16[0] = mulF16FloatBy1NEON
-	k.plainF32[0] = mulF32FloatBy1NEON
 	k.floats[nibbles][quant.BF16][1] = mulNibbleBF16FloatBy4NEON
 	k.floats[octets][quant.BF16][1] = mulByteBF16FloatBy4NEON
 	k.floats[nibbles][quant.F16][1] = mulNibbleF16FloatBy4NEON
@@ -246,8 +204,6 @@ func floatsNEON(k *kernels) {
 	k.floats[minis][quant.BF16][1] = mulMiniBF16FloatBy4NEON
 	k.plain[pairs][1] = mulPairsBF16FloatBy4NEON
 	k.plain[wide][1] = mulWideFloatBy4NEON
-	k.plainF16[1] = mulF16FloatBy4NEON
-	k.plainF32[1] = mulF32FloatBy4NEON
 	k.floats[nibbles][quant.BF16][2] = mulNibbleBF16FloatBy8NEON
 	k.floats[octets][quant.BF16][2] = mulByteBF16FloatBy8NEON
 	k.floats[nibbles][quant.F16][2] = mulNibbleF16FloatBy8NEON
@@ -257,8 +213,6 @@ func floatsNEON(k *kernels) {
 	k.floats[minis][quant.BF16][2] = mulMiniBF16FloatBy8NEON
 	k.plain[pairs][2] = mulPairsBF16FloatBy8NEON
 	k.plain[wide][2] = mulWideFloatBy8NEON
-	k.plainF16[2] = mulF16FloatBy8NEON
-	k.plainF32[2] = mulF32FloatBy8NEON
 	k.floats[nibbles][quant.BF16][3] = mulNibbleBF16FloatBy12NEON
 	k.floats[octets][quant.BF16][3] = mulByteBF16FloatBy12NEON
 	k.floats[nibbles][quant.F16][3] = mulNibbleF16FloatBy12NEON
@@ -268,6 +222,4 @@ func floatsNEON(k *kernels) {
 	k.floats[minis][quant.BF16][3] = mulMiniBF16FloatBy12NEON
 	k.plain[pairs][3] = mulPairsBF16FloatBy12NEON
 	k.plain[wide][3] = mulWideFloatBy12NEON
-	k.plainF16[3] = mulF16FloatBy12NEON
-	k.plainF32[3] = mulF32FloatBy12NEON
 }

@@ -13,8 +13,6 @@ type kernels struct {
 	// by kind: four words at a time
 	transpose [codesKinds]func(dst, src *byte, stride, fours int)
 
-	plainF32 [shapes]func(dst *float32, stride int, panel *float32, panelStride int, x *float32, steps int)
-	plainF16 [shapes]func(dst *float32, stride int, panel *uint16, panelStride int, x *float32, steps int)
 	opsKernels
 }
 

@@ -83,16 +83,11 @@ func (m *Matrix) kernel(out []float32, width int, in *Input, at tile, panels []b
 	if rows < Unit {
 		panelStride = 0
 	}
-	level, f := 0, m.form(in.arithmetic)
-	for i, size := range segmentSizes {
-		if size == l.segment {
-			level = i
-		}
-	}
+	level, f := l.level, m.form(in.arithmetic)
 	if f != asFloats {
-		width2 := f.width()
-		x, steps := in.bytes[f][at.from*in.stride*width2:], in.steps[width2-1][level][2*at.from*in.stride/l.segment:]
-		integers(out, width, panels, l, x, width2, steps, at.size)
+		bytes := f.width()
+		x, steps := in.bytes[f][at.from*in.stride*bytes:], in.steps[bytes-1][level][2*at.from*in.stride/l.segment:]
+		integers(out, width, panels, l, x, bytes, steps, at.size)
 		return
 	}
 	x := in.tiled[at.from*in.stride:]
@@ -113,6 +108,11 @@ func (m *Matrix) Lay(p *Pool) int64 {
 	if err != nil {
 		return 0
 	}
+	defer func() { // p.Run panics where the file that has the weights was cut
+		if m.panels == nil {
+			_ = release(panels)
+		}
+	}()
 	p.Run(func(share int) {
 		var k layer
 		k.fit(m)

@@ -1,6 +1,8 @@
 package tensor
 
 import (
+	"slices"
+
 	"github.com/mlxbuild/mlxbuild/internal/quant"
 )
 
@@ -30,6 +32,7 @@ const (
 type layout struct {
 	kind     codesKind
 	segment  int // columns; 0 of pairs and wide
+	level    int // the place of segment in segmentSizes
 	segments int
 	scale    quant.Float // type of scales
 	biased   bool
@@ -82,6 +85,7 @@ func (m *Matrix) newLayout() layout {
 			l.kind = octets
 		}
 	}
+	l.level = slices.Index(segmentSizes[:], l.segment)
 	l.segments = m.Cols / l.segment
 	l.head = panelRows * l.scale.Size()
 	if l.biased {

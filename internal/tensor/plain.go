@@ -46,40 +46,6 @@ func mulPlain(dst []float32, stride int, panel, x []float32, tile, columns int) 
 	}
 }
 
-// plainF32 is mulPlain for as many panels as the tile's kernel takes (panelsOf): they are stride floats apart, and of one vector their results stand side by side in dst.
-func plainF32(dst []float32, stride int, panels []float32, panelStride int, x []float32, tile, columns int) {
-	shape := shapeOf(tile)
-	n := panelsOf(shape)
-	last := panels[(n-1)*panelStride:][:columns*panelRows] // what a kernel reads is there
-	_, _ = x[columns*tile-1], dst[(tile-1)*stride+n*panelRows-1]
-	if k := active.plainF32[shape]; k != nil {
-		k(&dst[0], stride, &panels[0], 4*panelStride, &x[0], columns/plainSteps)
-		return
-	}
-	_ = last
-	for p := range n {
-		mulPlain(dst[p*panelRows:], stride, panels[p*panelStride:], x, tile, columns)
-	}
-}
-
-// plainF16 is plainF32 for panels of float16.
-func plainF16(dst []float32, stride int, panels []uint16, panelStride int, x []float32, tile, columns int) {
-	shape := shapeOf(tile)
-	n := panelsOf(shape)
-	_, _, _ = panels[(n-1)*panelStride:][:columns*panelRows], x[columns*tile-1], dst[(tile-1)*stride+n*panelRows-1]
-	if k := active.plainF16[shape]; k != nil {
-		k(&dst[0], stride, &panels[0], 2*panelStride, &x[0], columns/plainSteps)
-		return
-	}
-	wide := make([]float32, columns*panelRows)
-	for p := range n {
-		for i, h := range panels[p*panelStride:][:len(wide)] {
-			wide[i] = widenF16(h)
-		}
-		mulPlain(dst[p*panelRows:], stride, wide, x, tile, columns)
-	}
-}
-
 // widenF16 is a float16 as float32, exactly; a NaN stays one.
 func widenF16(h uint16) float32 {
 	sign, magnitude := uint32(h&0x8000)<<16, uint32(h&0x7FFF)

@@ -38,32 +38,37 @@ func equalBits(t *testing.T, what string, got, want []float32) {
 	}
 }
 
+// TestPlain holds products of plain weights, of columns that are no whole blocks, to mulPlain.
 func TestPlain(t *testing.T) {
 	atEachLevel(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(3, 4))
-		for _, columns := range []int{4, 8, 60, 64, 68, 128, 132, 256} {
-			for _, tile := range tileSizes {
-				n := panelsOf(shapeOf(tile))
-				panelStride, stride := columns*panelRows+32, n*panelRows+5
-				panels, x := randomFloats(rng, n*panelStride), randomFloats(rng, columns*tile)
-				halves := make([]uint16, len(panels))
-				wide := make([]float32, len(panels))
-				for i := range halves {
-					halves[i] = uint16(rng.Uint32()) &^ 0x4000 // no large ones, no NaN
-					wide[i] = widenF16(halves[i])
+		for _, kind := range []codesKind{pairs, wide} {
+			for _, columns := range []int{4, 8, 60, 64, 68, 128, 132, 256} {
+				for _, tile := range tileSizes {
+					checkPlain(t, rng, kind, columns, tile)
 				}
-				got, want := make([]float32, tile*stride), make([]float32, tile*stride)
-				for p := range n {
-					mulPlain(want[p*panelRows:], stride, panels[p*panelStride:], x, tile, columns)
-				}
-				plainF32(got, stride, panels, panelStride, x, tile, columns)
-				equalBits(t, "plainF32", got, want)
-				for p := range n {
-					mulPlain(want[p*panelRows:], stride, wide[p*panelStride:], x, tile, columns)
-				}
-				plainF16(got, stride, halves, panelStride, x, tile, columns)
-				equalBits(t, "plainF16", got, want)
 			}
 		}
 	})
+}
+
+func checkPlain(t *testing.T, rng *rand.Rand, kind codesKind, columns, tile int) {
+	t.Helper()
+	n := panelsOf(shapeOf(tile))
+	l := layout{kind: kind}
+	l.words = columns / l.columnsPerWord()
+	l.bytes = 4 * panelRows * l.words
+	panelStride, stride := l.bytes+32, n*panelRows+5
+	panels, x := make([]byte, n*panelStride), randomFloats(rng, columns*tile)
+	for at := 0; at < len(panels); at += 4 {
+		le.PutUint32(panels[at:], rng.Uint32()&^0x40004000) // no large numbers, no NaN
+	}
+	got, want := make([]float32, tile*stride), make([]float32, tile*stride)
+	for p := range n {
+		row := make([]float32, columns*panelRows)
+		decodePanel(row, panels[p*panelStride:], &l)
+		mulPlain(want[p*panelRows:], stride, row, x, tile, columns)
+	}
+	plainPanels(got, stride, panels, panelStride, &l, x, tile)
+	equalBits(t, "plainPanels", got, want)
 }
