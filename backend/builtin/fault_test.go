@@ -19,6 +19,11 @@ func TestCut(t *testing.T) {
 		for _, compute := range Computes {
 			dir := quantized(t, oracle.TinyStories(t), uniformOrNone(scheme))
 			m := mustLoadIn(t, New(), dir, compute)
+			h, err := OpenHead(dir, compute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
 			files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
 			if err != nil || len(files) != 1 {
 				t.Fatal(files, err)
@@ -32,6 +37,9 @@ func TestCut(t *testing.T) {
 			}
 			if _, err := m.Generate(t.Context(), [][]int32{someTokens}, backend.GenerateOptions{MaxTokens: 2}, nil); !errors.As(err, &cut) {
 				t.Errorf("%s in %s: text: %v", scheme, compute, err)
+			}
+			if err := h.Logits(make([]float32, h.Vocabulary()), make([]float32, h.Hidden())); !errors.As(err, &cut) {
+				t.Errorf("%s in %s: the head: %v", scheme, compute, err)
 			}
 		}
 	}

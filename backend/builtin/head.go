@@ -22,7 +22,8 @@ type Head struct {
 }
 
 // OpenHead maps a folder, to compute in float64 or, where that is not asked for, float32. Of its weights only the output matrix is read.
-func OpenHead(dir string, compute backend.Compute) (*Head, error) {
+func OpenHead(dir string, compute backend.Compute) (_ *Head, err error) {
+	defer catchCut(dir, &err)()
 	s, w, err := readFolder(dir)
 	if err != nil {
 		return nil, err
@@ -71,7 +72,8 @@ func (h *Head) Vocabulary() int { return h.sizes.Vocabulary }
 func (h *Head) Digest() [32]byte { return h.digest }
 
 // Logits multiplies rows of hidden states, [rows, hidden], with the matrix: [rows, vocabulary].
-func (h *Head) Logits(dst, hidden []float32) {
+func (h *Head) Logits(dst, hidden []float32) (err error) {
+	defer catchCut(h.weights.dir, &err)()
 	size, vocabulary := h.sizes.Hidden, h.sizes.Vocabulary
 	for len(hidden) > 0 {
 		n := min(block, len(hidden)/size)
@@ -82,6 +84,7 @@ func (h *Head) Logits(dst, hidden []float32) {
 		}
 		dst, hidden = dst[n*vocabulary:], hidden[n*size:]
 	}
+	return nil
 }
 
 func (h *Head) logits64(dst, hidden []float32) {

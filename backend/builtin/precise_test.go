@@ -40,7 +40,9 @@ func TestHeadIsTheModels(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := make([]float32, len(someTokens)*h.Vocabulary())
-			h.Logits(got, hidden)
+			if err := h.Logits(got, hidden); err != nil {
+				t.Fatal(err)
+			}
 			for i, row := range want {
 				have := got[i*h.Vocabulary():][:h.Vocabulary()]
 				if compute == backend.Float32 && !slices.Equal(have, row) || distanceOf(have, row) > 1e-6 {

@@ -42,7 +42,11 @@ func (c *comparing) compareHidden(ctx context.Context) (chunks []metric.Chunk, e
 		if err := theirs.read(before); err != nil {
 			return nil, err
 		}
-		chunks = append(chunks, compareHidden(reference, mine, before, states[s.From*size:s.To*size], s))
+		chunk, err := compareHidden(reference, mine, before, states[s.From*size:s.To*size], s)
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, chunk)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -54,7 +58,7 @@ func (c *comparing) compareHidden(ctx context.Context) (chunks []metric.Chunk, e
 const headBlock = 32
 
 // compareHidden compares the judged positions of one sequence, from hidden states [positions, hidden] of both sides.
-func compareHidden(headA, headB Head, a, b []float32, s Sequence) metric.Chunk {
+func compareHidden(headA, headB Head, a, b []float32, s Sequence) (metric.Chunk, error) {
 	size, vocabulary := headA.Hidden(), headA.Vocabulary()
 	out := make(metric.Chunk, s.To-s.From)
 	la, lb := make([]float32, headBlock*vocabulary), make([]float32, headBlock*vocabulary)
@@ -62,8 +66,12 @@ func compareHidden(headA, headB Head, a, b []float32, s Sequence) metric.Chunk {
 	comparers := make([]metric.Comparer, workers)
 	for at := 0; at < len(out); at += headBlock {
 		n := min(headBlock, len(out)-at)
-		headA.Logits(la[:n*vocabulary], a[at*size:(at+n)*size])
-		headB.Logits(lb[:n*vocabulary], b[at*size:(at+n)*size])
+		if err := headA.Logits(la[:n*vocabulary], a[at*size:(at+n)*size]); err != nil {
+			return nil, err
+		}
+		if err := headB.Logits(lb[:n*vocabulary], b[at*size:(at+n)*size]); err != nil {
+			return nil, err
+		}
 		var all sync.WaitGroup
 		for w := range workers {
 			all.Go(func() {
@@ -74,7 +82,7 @@ func compareHidden(headA, headB Head, a, b []float32, s Sequence) metric.Chunk {
 		}
 		all.Wait()
 	}
-	return out
+	return out, nil
 }
 
 // hiddenNoise is the mean KL between a chunk as it is, and without its last eighth, where both are judged.
@@ -90,7 +98,10 @@ func hiddenNoise(ctx context.Context, m backend.Model, head Head, s Sequence, st
 		return 0, err
 	}
 	size := m.Info().HiddenSize
-	positions := compareHidden(head, head, states[s.From*size:shorter.To*size], again[s.From*size:shorter.To*size], shorter)
+	positions, err := compareHidden(head, head, states[s.From*size:shorter.To*size], again[s.From*size:shorter.To*size], shorter)
+	if err != nil {
+		return 0, err
+	}
 	var sum float64
 	for _, p := range positions {
 		sum += p.KL

@@ -35,7 +35,7 @@ type Kind struct {
 type Head interface {
 	Hidden() int
 	Vocabulary() int
-	Logits(dst, hidden []float32)
+	Logits(dst, hidden []float32) error
 	Digest() [32]byte
 	Close() error
 }
