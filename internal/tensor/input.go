@@ -263,21 +263,36 @@ var most = [3]float32{1: 127, 2: 127 * 256}
 // integersOf makes whole numbers of 64 neighbours, and their sums by 16. step = max|x| / most; q = x * (1/step), rounded to nearest, ties to even. A step below 2^-126 counts as 0, and where a value is NaN or infinite all are
 // 0 and the step NaN, so that what comes out is not finite either.
 func integersOf(q *[Block]int32, sums *[Block / 16]int32, x []float32, width int) (step float32) {
-	var largest uint32
-	for _, v := range x[:Block] {
-		largest = max(largest, math.Float32bits(v)&0x7FFFFFFF)
-	}
+	largest := largestBits(x[:Block])
 	step = math.Float32frombits(largest) / most[width]
-	var inverse float32
 	switch {
 	case largest >= 0x7F800000:
-		step = float32(math.NaN())
 		*q, *sums = [Block]int32{}, [Block / 16]int32{}
-		return step
+		return float32(math.NaN())
 	case step < 0x1p-126:
-		step = 0
-	default:
-		inverse = 1 / step
+		*q, *sums = [Block]int32{}, [Block / 16]int32{}
+		return 0
+	}
+	roundAll(q, sums, x[:Block], 1/step)
+	return step
+}
+
+// largestBits is the largest magnitude, as bits, so that NaN is larger than all others.
+func largestBits(x []float32) (largest uint32) {
+	if active.largest64 != nil {
+		return active.largest64(&x[:Block][0])
+	}
+	for _, v := range x {
+		largest = max(largest, math.Float32bits(v)&0x7FFFFFFF)
+	}
+	return largest
+}
+
+// roundAll makes whole numbers of x*inverse, below 2^22, and their sums by 16.
+func roundAll(q *[Block]int32, sums *[Block / 16]int32, x []float32, inverse float32) {
+	if active.round64 != nil {
+		active.round64(&q[0], &sums[0], &x[:Block][0], inverse)
+		return
 	}
 	const magic = 3 << 22 // adding it rounds to a whole number, in the low bits
 	for g := range sums {
@@ -288,5 +303,4 @@ func integersOf(q *[Block]int32, sums *[Block / 16]int32, x []float32, width int
 		}
 		sums[g] = total
 	}
-	return step
 }

@@ -56,3 +56,13 @@ func narrowAVX2(dst *uint16, x *float32, steps int)
 //
 //go:noescape
 func mulVectorsAVX2(dst *float32, x *float32, vectors int)
+
+// largest64AVX2 is the bits of the largest of 64 magnitudes: see integersOf.
+//
+//go:noescape
+func largest64AVX2(x *float32) (bits uint32)
+
+// round64AVX2 makes whole numbers of 64 products with inverse, and their sums by 16: see integersOf.
+//
+//go:noescape
+func round64AVX2(q *int32, sums *int32, x *float32, inverse float32)

@@ -13,6 +13,8 @@ type opsKernels struct {
 	softmax    func(scores *float32, stride, blocks int, scale float32) (most, total float32)
 	narrow     func(dst *uint16, x *float32, steps int)
 	mulVectors func(dst, x *float32, vectors int)
+	largest64  func(x *float32) uint32
+	round64    func(q, sums *int32, x *float32, inverse float32)
 
 	attendF32 [len(attendTiles)]func(dst *float32, stride int, rows *float32, rowStride int, x *float32, steps, add int)
 	attendF16 [len(attendTiles)]func(dst *float32, stride int, rows *uint16, rowStride int, x *float32, steps, add int)

@@ -141,3 +141,50 @@ func BenchmarkOps(b *testing.B) {
 		})
 	}
 }
+
+// TestIntegersAtEachLevel holds the whole numbers of activations to stepReference, at the edges too.
+func TestIntegersAtEachLevel(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	atEachLevel(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(9, 9))
+		for round := range 400 {
+			x := randomFloats(rng, Block)
+			if round%2 == 1 {
+				x = anyFloats(rng, Block)
+			}
+			switch edge := x[rng.IntN(Block):]; round % 10 {
+			case 2:
+				clear(x)
+			case 4:
+				edge[0] = inf
+			case 6:
+				edge[0] = -nan
+			case 8:
+				for i := range x {
+					x[i] *= 0x1p-130
+				}
+			}
+			for width := 1; width <= 2; width++ {
+				var q [Block]int32
+				var sums [Block / 16]int32
+				step := integersOf(&q, &sums, x, width)
+				wantStep, want := stepReference(x, 0, width)
+				equalBits(t, "the step", []float32{step}, []float32{wantStep})
+				for i, v := range q {
+					if int64(v) != want[i] {
+						t.Fatalf("%d bytes: number %d of %v is %d, not %d", width, i, x, v, want[i])
+					}
+				}
+				for g, total := range sums {
+					var sum int64
+					for _, v := range want[g*16:][:16] {
+						sum += v
+					}
+					if int64(total) != sum {
+						t.Fatalf("%d bytes: sum %d is %d, not %d", width, g, total, sum)
+					}
+				}
+			}
+		}
+	})
+}
