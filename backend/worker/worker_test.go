@@ -148,7 +148,7 @@ var quick = Limits{Start: 10 * time.Second, Silence: 1500 * time.Millisecond, Te
 func fakeRuntime(t *testing.T, part string) (*Runtime, string) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("the fake needs a shell")
+		oracle.Missing(t, "the fake needs a shell")
 	}
 	dir, model := t.TempDir(), t.TempDir()
 	python := filepath.Join(dir, "python")
@@ -370,7 +370,7 @@ func parent(python string) {
 // TestNoOrphans kills mlxbuild with SIGKILL while a worker hangs that does not even read its standard input.
 func TestNoOrphans(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux ends a worker that does not see the end of its standard input")
+		oracle.Missing(t, "only Linux ends a worker that does not see the end of its standard input")
 	}
 	r, _ := fakeRuntime(t, "listens")
 	cmd := exec.Command(os.Args[0], "parent", r.config.Find.Flag)

@@ -91,7 +91,7 @@ func TestCacheLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(outside, snapshot); err != nil {
-		t.Skip("no links here: " + err.Error()) // there is nothing to follow then
+		oracle.Missing(t, "no links here: "+err.Error()) // there is nothing to follow then
 	}
 	if err := s.WriteCache(repo, "main", commit, files, of); err == nil {
 		t.Error("written through a link")

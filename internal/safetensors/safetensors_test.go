@@ -130,7 +130,7 @@ func TestLinkedShard(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string][]byte{"blob": one("a")})
 	if err := os.Symlink("blob", filepath.Join(dir, "model.safetensors")); err != nil {
-		t.Skip("this system has no symbolic links: ", err)
+		oracle.Missing(t, "this system has no symbolic links: "+err.Error())
 	}
 	if f, err := safetensors.OpenFolder(dir); err != nil || len(f.Tensors()) != 1 {
 		t.Error(err)
