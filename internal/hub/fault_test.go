@@ -250,7 +250,7 @@ func testFault(t *testing.T, f fault, n, first, times int) {
 	data := content(n)
 	h := newHub(t, map[string][]byte{"file.bin": data})
 	var count atomic.Int64
-	h.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+	h.setBefore(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		nth := int(count.Add(1)) - 1
 		if nth < first || nth-first >= times {
 			return false
@@ -258,7 +258,7 @@ func testFault(t *testing.T, f fault, n, first, times int) {
 		s, ranged := asked(r, data)
 		f.do(w, data, s, ranged)
 		return true
-	}
+	})
 	c := h.client(t, Settings{DataTimeout: 200 * time.Millisecond, Token: canary}, Options{Connections: 4})
 	d := newPlace(t)
 	var progress int64
@@ -284,9 +284,7 @@ func testFault(t *testing.T, f fault, n, first, times int) {
 	if _, err := os.Lstat(d.Path); err == nil {
 		t.Error("there is a file all the same")
 	}
-	h.mu.Lock()
-	h.before = nil
-	h.mu.Unlock()
+	h.setBefore(nil)
 	if sum, err = c.Download(t.Context(), repo, commit, lfsFile("file.bin", data), d); err != nil {
 		t.Fatalf("and then: %v", err)
 	}
@@ -306,12 +304,12 @@ func TestBomb(t *testing.T) {
 	z.Close()
 	data := content(1000)
 	h := newHub(t, map[string][]byte{"a.txt": data})
-	h.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+	h.setBefore(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(bomb.Bytes())
 		return true
-	}
+	})
 	c := h.client(t, Settings{}, Options{})
 	d := newPlace(t)
 	if _, err := c.Download(t.Context(), repo, commit, gitFile("a.txt", data), d); ClassOf(err) != Corrupt {
@@ -333,13 +331,13 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestSignatureExpires(t *testing.T) {
 	data := content(700_000)
 	h := newHub(t, map[string][]byte{"model.safetensors": data})
-	h.before = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+	h.setBefore(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		if r.Host == h.cdn.Listener.Addr().String() && nth == 8 {
 			w.WriteHeader(http.StatusForbidden)
 			return true
 		}
 		return false
-	}
+	})
 	d := newPlace(t)
 	sum, err := h.client(t, Settings{}, Options{}).Download(t.Context(), repo, commit, lfsFile("model.safetensors", data), d)
 	if err != nil {
@@ -358,7 +356,7 @@ func TestSignatureExpires(t *testing.T) {
 func TestGatedMidway(t *testing.T) {
 	data := content(700_000)
 	h := newHub(t, map[string][]byte{"model.safetensors": data})
-	h.before = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+	h.setBefore(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		cdn := r.Host == h.cdn.Listener.Addr().String()
 		if cdn && nth >= 8 {
 			w.WriteHeader(http.StatusForbidden)
@@ -370,14 +368,14 @@ func TestGatedMidway(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	d := newPlace(t)
 	c := h.client(t, Settings{}, Options{})
 	f := lfsFile("model.safetensors", data)
 	if _, err := c.Download(t.Context(), repo, commit, f, d); ClassOf(err) != Gated || !strings.Contains(err.Error(), "(request req-1)") {
 		t.Fatalf("%v", err)
 	}
-	h.before = nil
+	h.setBefore(nil)
 	var first int64
 	d.Progress = func(n int64) {
 		if first == 0 {

@@ -80,6 +80,25 @@ func newHub(t testing.TB, files map[string][]byte) *testHub {
 	return h
 }
 
+// setBefore changes what answers requests first. Answers to earlier ones may still be on their way.
+func (h *testHub) setBefore(f func(w http.ResponseWriter, r *http.Request, nth int) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.before = f
+}
+
+func (h *testHub) setSum(name, sum string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sums[name] = sum
+}
+
+func (h *testHub) sum(name string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sums[name]
+}
+
 // record notes a request and lets the test answer it. nth counts those of the same server and path.
 func (h *testHub) record(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h.mu.Lock()
@@ -110,7 +129,7 @@ func (h *testHub) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		fmt.Fprintf(w, `{"id":"org/name","sha":%q,"gated":false,"downloads":7,"author":"org","tags":["license:mit"]}`, commit)
 	case isFile && there && strings.HasSuffix(name, ".safetensors"):
-		w.Header().Set("X-Linked-Etag", `"`+h.sums[name]+`"`)
+		w.Header().Set("X-Linked-Etag", `"`+h.sum(name)+`"`)
 		w.Header().Set("X-Linked-Size", fmt.Sprint(len(data)))
 		http.Redirect(w, r, h.cdn.URL+"/blob/"+name+"?X-Amz-Signature=sesame", http.StatusFound)
 	case isFile && there:
@@ -128,7 +147,7 @@ func (h *testHub) serveFile(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *testHub) content(w http.ResponseWriter, r *http.Request, name string) {
-	w.Header().Set("ETag", `"`+h.sums[name][:20]+`"`)
+	w.Header().Set("ETag", `"`+h.sum(name)[:20]+`"`)
 	h.answering(1)
 	defer h.answering(-1)
 	if h.during != nil {
@@ -169,7 +188,7 @@ func (h *testHub) tree(w http.ResponseWriter) {
 	for name, data := range h.files {
 		e := map[string]any{"type": "file", "path": name, "size": len(data), "oid": gitSHA1(data)}
 		if strings.HasSuffix(name, ".safetensors") {
-			e["lfs"] = map[string]any{"oid": h.sums[name], "size": len(data), "pointerSize": 130}
+			e["lfs"] = map[string]any{"oid": h.sum(name), "size": len(data), "pointerSize": 130}
 		}
 		list = append(list, e)
 	}
@@ -312,13 +331,13 @@ func TestDownload(t *testing.T) {
 // A listing or an info that cannot be right, once, is asked for again: a proxy may have had a bad moment. Nothing of it stays.
 func TestJSONOnceWrong(t *testing.T) {
 	h := newHub(t, map[string][]byte{"a": nil, "b": nil})
-	h.before = func(w http.ResponseWriter, _ *http.Request, nth int) bool {
+	h.setBefore(func(w http.ResponseWriter, _ *http.Request, nth int) bool {
 		if nth == 0 {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprintf(w, `[{"type":"file","path":"a","size":0,"oid":%q},{"type":"file","path":"b"}]`, gitSHA1(nil))
 		}
 		return nth == 0
-	}
+	})
 	c := h.client(t, Settings{}, Options{})
 	if _, err := c.Info(t.Context(), repo, "main"); err != nil {
 		t.Error(err)

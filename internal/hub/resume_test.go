@@ -418,14 +418,14 @@ func TestChangedBetween(t *testing.T) {
 	h := newHub(t, map[string][]byte{"model.safetensors": data})
 	d := newPlace(t)
 	interrupted(t, h, f, d)
-	h.sums["model.safetensors"] = strings.Repeat("b", 64)
-	h.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+	h.setSum("model.safetensors", strings.Repeat("b", 64))
+	h.setBefore(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if strings.Contains(r.URL.Path, "/resolve/") {
 			http.Redirect(w, r, h.cdn.URL+"/blob/model.safetensors", http.StatusFound)
 			return true
 		}
 		return false
-	}
+	})
 	var taken int64
 	d.Progress = func(n int64) { taken = min(taken, n) }
 	sum, err := h.client(t, Settings{}, Options{}).Download(t.Context(), repo, commit, f, d)
