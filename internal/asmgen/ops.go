@@ -55,58 +55,9 @@ func ops(l lanes) *file {
 	f.narrow(l)
 	f.mulVectors(l)
 	if l.level == "AVX2" { // at the next level too: 64 numbers are few
-		f.largest64()
-		f.round64()
+		f.sealing()
 	}
 	return f
-}
-
-// largest64 is the largest of 64 magnitudes, as bits.
-func (f *file) largest64() {
-	a := f.fn("largest64AVX2", "is the bits of the largest of 64 magnitudes: see integersOf.", "x *float32", "bits uint32")
-	a.arg("x", "SI")
-	a.op("VPCMPEQD Y1, Y1, Y1")
-	a.op("VPSRLD $1, Y1, Y1")
-	a.op("VPAND (SI), Y1, Y0")
-	for i := 1; i < 8; i++ {
-		a.op("VPAND %d(SI), Y1, Y2", 32*i)
-		a.op("VPMAXUD Y2, Y0, Y0")
-	}
-	a.op("VEXTRACTI128 $1, Y0, X2")
-	a.op("VPMAXUD X2, X0, X0")
-	for _, lanes := range []int{0x4E, 0xB1} { // two apart, then one
-		a.op("VPSHUFD $0x%02X, X0, X2", lanes)
-		a.op("VPMAXUD X2, X0, X0")
-	}
-	a.op("VMOVD X0, AX")
-	a.op("MOVL AX, %s", a.at("bits"))
-	a.ret()
-}
-
-// round64 rounds to nearest, ties to even, as the processor's mode is.
-func (f *file) round64() {
-	a := f.fn("round64AVX2", "makes whole numbers of 64 products with inverse, and their sums by 16: see integersOf.", "q *int32, sums *int32, x *float32, inverse float32")
-	a.arg("q", "DI")
-	a.arg("sums", "DX")
-	a.arg("x", "SI")
-	a.op("VBROADCASTSS %s, Y15", a.at("inverse"))
-	a.note("Y0 to Y3: sums of 16, eight lanes each")
-	for i := range 8 {
-		to := fmt.Sprintf("Y%d", 4+i%2)
-		a.op("VMULPS %d(SI), Y15, %s", 32*i, to)
-		a.op("VCVTPS2DQ %s, %s", to, to)
-		a.op("VMOVDQU %s, %d(DI)", to, 32*i)
-		if i%2 == 1 {
-			a.op("VPADDD Y5, Y4, Y%d", i/2)
-		}
-	}
-	a.op("VPHADDD Y1, Y0, Y0")
-	a.op("VPHADDD Y3, Y2, Y2")
-	a.op("VPHADDD Y2, Y0, Y0")
-	a.op("VEXTRACTI128 $1, Y0, X1")
-	a.op("VPADDD X1, X0, X0")
-	a.op("VMOVDQU X0, (DX)")
-	a.ret()
 }
 
 // steps runs body for every register of 16 numbers, as often as the argument says; offset is in bytes, of float32. Registers named move 64 bytes a step.

@@ -1,10 +1,11 @@
 package tensor
 
-// Scratch is what one worker needs for Mul.
+// Scratch is what one worker needs for Mul, and to seal what is multiplied. It is kept because what kernels are given is never on the stack.
 type Scratch struct {
 	out    [4 * panelRows * 12]float32 // results of a tile that are not all wanted
 	panels []byte                      // those of weights that stay as they are stored
 	layer  layer
+	sealing
 }
 
 // groupPanels are the panels that are multiplied together where one vector alone goes through four of them.
@@ -13,17 +14,22 @@ const groupPanels = 4
 // NewScratch is empty; it grows with the matrices that it is used for.
 func NewScratch() *Scratch { return &Scratch{} }
 
-// Unit is the number of rows that a worker's share of a product should be a multiple of.
-const Unit = groupPanels * panelRows
+// Unit is the number of rows that a worker's share of a product with in should be a multiple of.
+func (m *Matrix) Unit(in *Input) int { return m.group(in) * panelRows }
+
+// group is the number of panels that are multiplied together.
+func (m *Matrix) group(in *Input) int {
+	if m.form(in.arithmetic) == asFloats && in.tiles[len(in.tiles)-1].size == 1 {
+		return groupPanels
+	}
+	return 1
+}
 
 // Mul writes the products of rows lo to before hi with all vectors of in: dst[t*stride+row] is row times vector t. lo is a multiple of 16.
 //
 // mulReference says in what order sums are made. It is the same for every number of vectors and rows, so that a result does not depend on what is computed together.
 func (m *Matrix) Mul(dst []float32, stride int, in *Input, lo, hi int, s *Scratch) {
-	group := 1
-	if m.form(in.arithmetic) == asFloats && in.tiles[len(in.tiles)-1].size == 1 {
-		group = groupPanels
-	}
+	group := m.group(in)
 	for row := lo; row < hi; row += group * panelRows {
 		rows := min(group*panelRows, hi-row)
 		panels := m.panelsAt(row/panelRows, (rows+panelRows-1)/panelRows, s)
@@ -80,7 +86,7 @@ func (m *Matrix) mulTile(dst []float32, stride int, in *Input, at tile, row, row
 func (m *Matrix) kernel(out []float32, width int, in *Input, at tile, panels []byte, rows int) {
 	l := &m.layout
 	panelStride := l.bytes
-	if rows < Unit {
+	if rows < groupPanels*panelRows {
 		panelStride = 0
 	}
 	level, f := l.level, m.form(in.arithmetic)

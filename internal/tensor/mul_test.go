@@ -67,8 +67,8 @@ func randomInput(r *rand.Rand, n, cols int, a Arithmetic, matrices ...*Matrix) *
 		for i := range row {
 			row[i] = float32(r.NormFloat64())
 		}
-		in.Seal(t)
 	}
+	in.Seal(0, in.Pieces(), NewScratch())
 	return in
 }
 

@@ -66,3 +66,28 @@ func largest64AVX2(x *float32) (bits uint32)
 //
 //go:noescape
 func round64AVX2(q *int32, sums *int32, x *float32, inverse float32)
+
+// packWordsAVX2 writes 64 integers as 16-bit ones: see pack.
+//
+//go:noescape
+func packWordsAVX2(dst *byte, q *int32)
+
+// packNibblesAVX2 writes 64 integers as 8-bit ones in the order of nibbles: see pack.
+//
+//go:noescape
+func packNibblesAVX2(dst *byte, q *int32)
+
+// packOctetsAVX2 writes 64 integers as 8-bit ones in the order of octets: see pack.
+//
+//go:noescape
+func packOctetsAVX2(dst *byte, q *int32)
+
+// turnFloatsAVX2 writes four rows of words as columns, stride bytes apart: see turnFloats.
+//
+//go:noescape
+func turnFloatsAVX2(dst *float32, stride int, a *float32, b *float32, c *float32, d *float32, eights int)
+
+// turnBytesAVX2 writes four rows of words as columns, stride bytes apart: see turnBytes.
+//
+//go:noescape
+func turnBytesAVX2(dst *byte, stride int, a *byte, b *byte, c *byte, d *byte, eights int)

@@ -142,6 +142,18 @@ DATA leastFloat<>+48(SB)/8, $0xff7fffffff7fffff
 DATA leastFloat<>+56(SB)/8, $0xff7fffffff7fffff
 GLOBL leastFloat<>(SB), RODATA|NOPTR, $64
 
+DATA fours<>+0(SB)/8, $0x0000000400000000
+DATA fours<>+8(SB)/8, $0x0000000500000001
+DATA fours<>+16(SB)/8, $0x0000000600000002
+DATA fours<>+24(SB)/8, $0x0000000700000003
+GLOBL fours<>(SB), RODATA|NOPTR, $32
+
+DATA octets<>+0(SB)/8, $0x0705060403010200
+DATA octets<>+8(SB)/8, $0x0f0d0e0c0b090a08
+DATA octets<>+16(SB)/8, $0x0705060403010200
+DATA octets<>+24(SB)/8, $0x0f0d0e0c0b090a08
+GLOBL octets<>(SB), RODATA|NOPTR, $32
+
 // func addAVX2(dst *float32, x *float32, steps int)
 //
 // addAVX2 adds x to dst, 16 numbers a step: see Add.
@@ -916,5 +928,178 @@ TEXT ·round64AVX2(SB), NOSPLIT, $0-28
 	VEXTRACTI128 $1, Y0, X1
 	VPADDD X1, X0, X0
 	VMOVDQU X0, (DX)
+	VZEROUPPER
+	RET
+
+// func packWordsAVX2(dst *byte, q *int32)
+//
+// packWordsAVX2 writes 64 integers as 16-bit ones: see pack.
+TEXT ·packWordsAVX2(SB), NOSPLIT, $0-16
+	MOVQ dst+0(FP), DI
+	MOVQ q+8(FP), SI
+	VMOVDQU 0(SI), Y0
+	VPACKSSDW 32(SI), Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU 64(SI), Y1
+	VPACKSSDW 96(SI), Y1, Y1
+	VPERMQ $0xD8, Y1, Y1
+	VMOVDQU Y1, 32(DI)
+	VMOVDQU 128(SI), Y2
+	VPACKSSDW 160(SI), Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 64(DI)
+	VMOVDQU 192(SI), Y3
+	VPACKSSDW 224(SI), Y3, Y3
+	VPERMQ $0xD8, Y3, Y3
+	VMOVDQU Y3, 96(DI)
+	VZEROUPPER
+	RET
+
+// func packNibblesAVX2(dst *byte, q *int32)
+//
+// packNibblesAVX2 writes 64 integers as 8-bit ones in the order of nibbles: see pack.
+TEXT ·packNibblesAVX2(SB), NOSPLIT, $0-16
+	MOVQ dst+0(FP), DI
+	MOVQ q+8(FP), SI
+	VMOVDQU 0(SI), Y14
+	VPACKSSDW 32(SI), Y14, Y14
+	VMOVDQU 64(SI), Y15
+	VPACKSSDW 96(SI), Y15, Y15
+	VPACKSSWB Y15, Y14, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPUNPCKLBW X1, X0, X2
+	VPUNPCKHBW X1, X0, X3
+	VMOVDQU X2, 0(DI)
+	VMOVDQU X3, 16(DI)
+	VMOVDQU 128(SI), Y14
+	VPACKSSDW 160(SI), Y14, Y14
+	VMOVDQU 192(SI), Y15
+	VPACKSSDW 224(SI), Y15, Y15
+	VPACKSSWB Y15, Y14, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPUNPCKLBW X1, X0, X2
+	VPUNPCKHBW X1, X0, X3
+	VMOVDQU X2, 32(DI)
+	VMOVDQU X3, 48(DI)
+	VZEROUPPER
+	RET
+
+// func packOctetsAVX2(dst *byte, q *int32)
+//
+// packOctetsAVX2 writes 64 integers as 8-bit ones in the order of octets: see pack.
+TEXT ·packOctetsAVX2(SB), NOSPLIT, $0-16
+	MOVQ dst+0(FP), DI
+	MOVQ q+8(FP), SI
+	VMOVDQU fours<>(SB), Y4
+	VMOVDQU octets<>(SB), Y5
+	VMOVDQU 0(SI), Y14
+	VPACKSSDW 32(SI), Y14, Y14
+	VMOVDQU 64(SI), Y15
+	VPACKSSDW 96(SI), Y15, Y15
+	VPACKSSWB Y15, Y14, Y0
+	VPERMD Y0, Y4, Y0
+	VPSHUFB Y5, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU 128(SI), Y14
+	VPACKSSDW 160(SI), Y14, Y14
+	VMOVDQU 192(SI), Y15
+	VPACKSSDW 224(SI), Y15, Y15
+	VPACKSSWB Y15, Y14, Y0
+	VPERMD Y0, Y4, Y0
+	VPSHUFB Y5, Y0, Y0
+	VMOVDQU Y0, 32(DI)
+	VZEROUPPER
+	RET
+
+// func turnFloatsAVX2(dst *float32, stride int, a *float32, b *float32, c *float32, d *float32, eights int)
+//
+// turnFloatsAVX2 writes four rows of words as columns, stride bytes apart: see turnFloats.
+TEXT ·turnFloatsAVX2(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	MOVQ a+16(FP), R8
+	MOVQ b+24(FP), R9
+	MOVQ c+32(FP), R10
+	MOVQ d+40(FP), R11
+	MOVQ eights+48(FP), CX
+	LEAQ (DX)(DX*2), R12
+	LEAQ (DI)(DX*4), SI
+
+again1:
+	VMOVUPS (R8), Y0
+	ADDQ $32, R8
+	VMOVUPS (R9), Y1
+	ADDQ $32, R9
+	VMOVUPS (R10), Y2
+	ADDQ $32, R10
+	VMOVUPS (R11), Y3
+	ADDQ $32, R11
+	VUNPCKLPS Y1, Y0, Y4
+	VUNPCKHPS Y1, Y0, Y5
+	VUNPCKLPS Y3, Y2, Y6
+	VUNPCKHPS Y3, Y2, Y7
+	VUNPCKLPD Y6, Y4, Y0
+	VUNPCKHPD Y6, Y4, Y1
+	VUNPCKLPD Y7, Y5, Y2
+	VUNPCKHPD Y7, Y5, Y3
+	VMOVUPS X0, (DI)
+	VEXTRACTF128 $1, Y0, (SI)
+	VMOVUPS X1, (DI)(DX*1)
+	VEXTRACTF128 $1, Y1, (SI)(DX*1)
+	VMOVUPS X2, (DI)(DX*2)
+	VEXTRACTF128 $1, Y2, (SI)(DX*2)
+	VMOVUPS X3, (DI)(R12*1)
+	VEXTRACTF128 $1, Y3, (SI)(R12*1)
+	LEAQ (DI)(DX*8), DI
+	LEAQ (SI)(DX*8), SI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func turnBytesAVX2(dst *byte, stride int, a *byte, b *byte, c *byte, d *byte, eights int)
+//
+// turnBytesAVX2 writes four rows of words as columns, stride bytes apart: see turnBytes.
+TEXT ·turnBytesAVX2(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), DI
+	MOVQ stride+8(FP), DX
+	MOVQ a+16(FP), R8
+	MOVQ b+24(FP), R9
+	MOVQ c+32(FP), R10
+	MOVQ d+40(FP), R11
+	MOVQ eights+48(FP), CX
+	LEAQ (DX)(DX*2), R12
+	LEAQ (DI)(DX*4), SI
+
+again1:
+	VMOVUPS (R8), Y0
+	ADDQ $32, R8
+	VMOVUPS (R9), Y1
+	ADDQ $32, R9
+	VMOVUPS (R10), Y2
+	ADDQ $32, R10
+	VMOVUPS (R11), Y3
+	ADDQ $32, R11
+	VUNPCKLPS Y1, Y0, Y4
+	VUNPCKHPS Y1, Y0, Y5
+	VUNPCKLPS Y3, Y2, Y6
+	VUNPCKHPS Y3, Y2, Y7
+	VUNPCKLPD Y6, Y4, Y0
+	VUNPCKHPD Y6, Y4, Y1
+	VUNPCKLPD Y7, Y5, Y2
+	VUNPCKHPD Y7, Y5, Y3
+	VMOVUPS X0, (DI)
+	VEXTRACTF128 $1, Y0, (SI)
+	VMOVUPS X1, (DI)(DX*1)
+	VEXTRACTF128 $1, Y1, (SI)(DX*1)
+	VMOVUPS X2, (DI)(DX*2)
+	VEXTRACTF128 $1, Y2, (SI)(DX*2)
+	VMOVUPS X3, (DI)(R12*1)
+	VEXTRACTF128 $1, Y3, (SI)(R12*1)
+	LEAQ (DI)(DX*8), DI
+	LEAQ (SI)(DX*8), SI
+	DECQ CX
+	JNZ again1
 	VZEROUPPER
 	RET

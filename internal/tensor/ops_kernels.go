@@ -15,6 +15,9 @@ type opsKernels struct {
 	mulVectors func(dst, x *float32, vectors int)
 	largest64  func(x *float32) uint32
 	round64    func(q, sums *int32, x *float32, inverse float32)
+	pack       [forms]func(dst *byte, q *int32)
+	turnFloats func(dst *float32, stride int, a, b, c, d *float32, eights int)
+	turnBytes  func(dst *byte, stride int, a, b, c, d *byte, eights int)
 
 	attendF32 [len(attendTiles)]func(dst *float32, stride int, rows *float32, rowStride int, x *float32, steps, add int)
 	attendF16 [len(attendTiles)]func(dst *float32, stride int, rows *uint16, rowStride int, x *float32, steps, add int)

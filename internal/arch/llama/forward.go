@@ -157,7 +157,6 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		n.pool.Run(n.pieces.o)
 		n.normalize(n.layer.mlpNorm)
 		n.pool.Run(n.pieces.gateUp)
-		n.seal(n.activated)
 		n.pool.Run(n.pieces.down)
 		n.show(i + 1)
 	}
@@ -208,13 +207,13 @@ func (n *network) mine(worker int) (lo, hi int) {
 func (n *network) normalize(weights []float32) {
 	n.weights = weights
 	n.each(n.pieces.norm)
+	n.seal(n.normed)
 }
 
 func (n *network) normPiece(worker int) {
 	lo, hi := n.mine(worker)
 	for t := lo; t < hi; t++ {
 		tensor.RMSNorm(n.normed.Row(t), n.row(t), n.weights, n.c.RMSNormEps)
-		n.normed.Seal(t)
 	}
 }
 
@@ -224,10 +223,11 @@ func (n *network) seal(in *tensor.Input) {
 }
 
 func (n *network) sealPiece(worker int) {
-	lo, hi := n.mine(worker)
-	for t := lo; t < hi; t++ {
-		n.sealing.Seal(t)
+	lo, hi := 0, n.sealing.Pieces()
+	if n.n > 1 {
+		lo, hi = n.pool.Share(worker, hi, 1)
 	}
+	n.sealing.Seal(lo, hi, n.scratch[worker])
 }
 
 // lay has matrices laid out that have not been used before, and says how many bytes that took.
@@ -252,14 +252,14 @@ func (n *network) multiply(dst []float32, l linear, in *tensor.Input, lo, hi, wo
 	}
 }
 
-// rows are those of a product that are a worker's. Products whose results are put together in one piece are shared in the same way.
-func (n *network) rows(worker int, l linear) (lo, hi int) {
-	return n.pool.Share(worker, l.Rows, tensor.Unit)
+// rows are those of a product with in that are a worker's.
+func (n *network) rows(worker int, l linear, in *tensor.Input) (lo, hi int) {
+	return n.pool.Share(worker, l.Rows, l.Unit(in))
 }
 
 // addTo adds a worker's part of a product to what runs through the layers.
 func (n *network) addTo(l linear, in *tensor.Input, worker int) {
-	lo, hi := n.rows(worker, l)
+	lo, hi := n.rows(worker, l, in)
 	n.multiply(n.out, l, in, lo, hi, worker)
 	for t := range n.n {
 		tensor.Add(n.row(t)[lo:hi], n.out[t*l.Rows:][lo:hi])
@@ -269,7 +269,7 @@ func (n *network) addTo(l linear, in *tensor.Input, worker int) {
 func (n *network) qkvPiece(worker int) {
 	for i, dst := range [3][]float32{n.q, n.k, n.v} {
 		l := n.layer.qkv[i]
-		lo, hi := n.rows(worker, l)
+		lo, hi := n.rows(worker, l, n.normed)
 		n.multiply(dst, l, n.normed, lo, hi, worker)
 	}
 }
@@ -309,12 +309,13 @@ func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 
 func (n *network) gateUpPiece(worker int) {
 	size := n.c.Intermediate
-	lo, hi := n.rows(worker, n.layer.gate)
+	lo, hi := n.pool.Share(worker, size, tensor.Block) // whole blocks, so that they can be sealed at once
 	n.multiply(n.gate, n.layer.gate, n.normed, lo, hi, worker)
 	n.multiply(n.up, n.layer.up, n.normed, lo, hi, worker)
 	for t := range n.n {
 		tensor.SiLUMul(n.activated.Row(t)[lo:hi], n.gate[t*size:][lo:hi], n.up[t*size:][lo:hi])
 	}
+	n.activated.SealColumns(lo, hi, n.scratch[worker])
 }
 
 func (n *network) downPiece(worker int) { n.addTo(n.layer.down, n.activated, worker) }
@@ -327,8 +328,8 @@ func (n *network) Logits(logits, hidden []float32) {
 	n.bytes += n.head.Lay(n.pool)
 	for t := range n.n {
 		copy(n.normed.Row(t), hidden[t*size:][:size])
-		n.normed.Seal(t)
 	}
+	n.seal(n.normed)
 	n.target = logits
 	n.pool.Run(n.pieces.head)
 	n.target = nil
@@ -336,6 +337,6 @@ func (n *network) Logits(logits, hidden []float32) {
 
 func (n *network) headPiece(worker int) {
 	head := linear{Matrix: n.head}
-	lo, hi := n.rows(worker, head)
+	lo, hi := n.rows(worker, head, n.normed)
 	n.multiply(n.target, head, n.normed, lo, hi, worker)
 }
