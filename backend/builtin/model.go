@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"context"
-	"math"
 	"slices"
 
 	"github.com/mlxbuild/mlxbuild/backend"
@@ -171,15 +170,4 @@ func (m *model) forward() []float32 {
 	hidden := m.hidden[:len(m.tokens)*m.info.HiddenSize]
 	m.network.Forward(hidden, m.tokens, m.places)
 	return hidden
-}
-
-// most is the index of the largest value, the first of equals.
-func most(values []float32) int {
-	best, at := float32(math.Inf(-1)), 0
-	for i, v := range values {
-		if v > best {
-			best, at = v, i
-		}
-	}
-	return at
 }

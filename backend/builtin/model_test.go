@@ -20,6 +20,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/jsonx"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
 // TestBitsDoNotDependOnWorkers computes the same on 1, 2, 3, 4 and 7 workers, on as many processors, whole and token by token.
@@ -347,7 +348,7 @@ func TestLongTextsGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, at := range []int{0, 7, 13, 19} {
-		if got := int32(most(rows[i])); got != r[0].Tokens[at] {
+		if got, _ := tensor.Largest(rows[i]); int32(got) != r[0].Tokens[at] {
 			t.Errorf("token %d is %d, by the whole text %d", at, r[0].Tokens[at], got)
 		}
 	}

@@ -42,7 +42,7 @@ func newSampler(o backend.GenerateOptions, d *desk) *sampler {
 
 // pick returns the next token. Logits are finite.
 func (s *sampler) pick(logits []float32) int32 {
-	best := most(logits)
+	best, _ := tensor.Largest(logits)
 	if s.temperature == 0 {
 		return int32(best)
 	}

@@ -56,8 +56,46 @@ func ops(l lanes) *file {
 	f.mulVectors(l)
 	if l.level == "AVX2" { // at the next level too: 64 numbers are few
 		f.sealing()
+		f.extremes()
 	}
 	return f
+}
+
+// extremes is the largest number and the largest magnitude. A NaN is no largest number, as it is the first operand of each comparison.
+func (f *file) extremes() {
+	a := f.fn("extremesAVX2", "is the largest of some numbers, 16 a step, and the bits of the largest magnitude: see Largest.", "x *float32, steps int", "most float32, bits uint32")
+	a.arg("x", "SI")
+	a.op("VBROADCASTSS %s, Y0", f.allFloat("lowest", float32(math.Inf(-1))))
+	a.op("VMOVAPS Y0, Y1")
+	a.op("VPXOR Y2, Y2, Y2")
+	a.op("VPXOR Y3, Y3, Y3")
+	a.op("VPCMPEQD Y4, Y4, Y4")
+	a.op("VPSRLD $1, Y4, Y4")
+	a.arg("steps", "CX")
+	a.countdown("CX", func() {
+		for i := range 2 {
+			a.op("VMOVUPS %d(SI), Y%d", 32*i, 5+i)
+			a.op("VMAXPS Y%d, Y%d, Y%d", i, 5+i, i)
+			a.op("VPAND Y%d, Y4, Y%d", 5+i, 5+i)
+			a.op("VPMAXUD Y%d, Y%d, Y%d", 5+i, 2+i, 2+i)
+		}
+		a.op("ADDQ $64, SI")
+	})
+	a.op("VMAXPS Y1, Y0, Y0")
+	a.op("VPMAXUD Y3, Y2, Y2")
+	a.op("VEXTRACTF128 $1, Y0, X1")
+	a.op("VEXTRACTI128 $1, Y2, X3")
+	a.op("VMAXPS X1, X0, X0")
+	a.op("VPMAXUD X3, X2, X2")
+	for _, lanes := range []int{0x4E, 0xB1} { // two apart, then one
+		a.op("VPSHUFD $0x%02X, X0, X1", lanes)
+		a.op("VMAXPS X1, X0, X0")
+		a.op("VPSHUFD $0x%02X, X2, X3", lanes)
+		a.op("VPMAXUD X3, X2, X2")
+	}
+	a.op("VMOVSS X0, %s", a.at("most"))
+	a.op("VMOVSS X2, %s", a.at("bits"))
+	a.ret()
 }
 
 // steps runs body for every register of 16 numbers, as often as the argument says; offset is in bytes, of float32. Registers named move 64 bytes a step.

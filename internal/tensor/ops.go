@@ -137,3 +137,38 @@ func (r *Rope) Turn(x, cos, sin []float32) {
 		high[i] = float32(a*sin[i]) + float32(b*cos[i])
 	}
 }
+
+// Largest is the place of the largest number, the first of equals, and whether all are finite; where they are not, the place says nothing.
+func Largest(x []float32) (at int, finite bool) {
+	const block = 1024 // of them, the one with the largest number is looked through once more
+	best, from, bits := float32(math.Inf(-1)), 0, uint32(0)
+	for lo := 0; lo < len(x); lo += block {
+		most, b := extremes(x[lo:min(lo+block, len(x))])
+		bits = max(bits, b)
+		if most > best {
+			best, from = most, lo
+		}
+	}
+	for i, v := range x[from:] {
+		if v == best {
+			return from + i, bits < 0x7F800000
+		}
+	}
+	return 0, bits < 0x7F800000
+}
+
+// extremes are the largest number, -Inf of none, and the bits of the largest magnitude, so that NaN is larger than all others.
+func extremes(x []float32) (most float32, bits uint32) {
+	most = float32(math.Inf(-1))
+	if n := whole(len(x)); n > 0 && active.extremes != nil {
+		most, bits = active.extremes(&x[0], n/16)
+		x = x[n:]
+	}
+	for _, v := range x {
+		if v > most {
+			most = v
+		}
+		bits = max(bits, math.Float32bits(v)&0x7FFFFFFF)
+	}
+	return most, bits
+}

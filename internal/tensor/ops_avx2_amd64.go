@@ -91,3 +91,8 @@ func turnFloatsAVX2(dst *float32, stride int, a *float32, b *float32, c *float32
 //
 //go:noescape
 func turnBytesAVX2(dst *byte, stride int, a *byte, b *byte, c *byte, d *byte, eights int)
+
+// extremesAVX2 is the largest of some numbers, 16 a step, and the bits of the largest magnitude: see Largest.
+//
+//go:noescape
+func extremesAVX2(x *float32, steps int) (most float32, bits uint32)

@@ -154,6 +154,16 @@ DATA octets<>+16(SB)/8, $0x0705060403010200
 DATA octets<>+24(SB)/8, $0x0f0d0e0c0b090a08
 GLOBL octets<>(SB), RODATA|NOPTR, $32
 
+DATA lowest<>+0(SB)/8, $0xff800000ff800000
+DATA lowest<>+8(SB)/8, $0xff800000ff800000
+DATA lowest<>+16(SB)/8, $0xff800000ff800000
+DATA lowest<>+24(SB)/8, $0xff800000ff800000
+DATA lowest<>+32(SB)/8, $0xff800000ff800000
+DATA lowest<>+40(SB)/8, $0xff800000ff800000
+DATA lowest<>+48(SB)/8, $0xff800000ff800000
+DATA lowest<>+56(SB)/8, $0xff800000ff800000
+GLOBL lowest<>(SB), RODATA|NOPTR, $64
+
 // func addAVX2(dst *float32, x *float32, steps int)
 //
 // addAVX2 adds x to dst, 16 numbers a step: see Add.
@@ -1101,5 +1111,49 @@ again1:
 	LEAQ (SI)(DX*8), SI
 	DECQ CX
 	JNZ again1
+	VZEROUPPER
+	RET
+
+// func extremesAVX2(x *float32, steps int) (most float32, bits uint32)
+//
+// extremesAVX2 is the largest of some numbers, 16 a step, and the bits of the largest magnitude: see Largest.
+TEXT ·extremesAVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), SI
+	VBROADCASTSS lowest<>(SB), Y0
+	VMOVAPS Y0, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPCMPEQD Y4, Y4, Y4
+	VPSRLD $1, Y4, Y4
+	MOVQ steps+8(FP), CX
+
+again1:
+	VMOVUPS 0(SI), Y5
+	VMAXPS Y0, Y5, Y0
+	VPAND Y5, Y4, Y5
+	VPMAXUD Y5, Y2, Y2
+	VMOVUPS 32(SI), Y6
+	VMAXPS Y1, Y6, Y1
+	VPAND Y6, Y4, Y6
+	VPMAXUD Y6, Y3, Y3
+	ADDQ $64, SI
+	DECQ CX
+	JNZ again1
+	VMAXPS Y1, Y0, Y0
+	VPMAXUD Y3, Y2, Y2
+	VEXTRACTF128 $1, Y0, X1
+	VEXTRACTI128 $1, Y2, X3
+	VMAXPS X1, X0, X0
+	VPMAXUD X3, X2, X2
+	VPSHUFD $0x4E, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4E, X2, X3
+	VPMAXUD X3, X2, X2
+	VPSHUFD $0xB1, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xB1, X2, X3
+	VPMAXUD X3, X2, X2
+	VMOVSS X0, most+16(FP)
+	VMOVSS X2, bits+20(FP)
 	VZEROUPPER
 	RET

@@ -13,6 +13,7 @@ type opsKernels struct {
 	softmax    func(scores *float32, stride, blocks int, scale float32) (most, total float32)
 	narrow     func(dst *uint16, x *float32, steps int)
 	mulVectors func(dst, x *float32, vectors int)
+	extremes   func(x *float32, steps int) (most float32, bits uint32)
 	largest64  func(x *float32) uint32
 	round64    func(q, sums *int32, x *float32, inverse float32)
 	pack       [forms]func(dst *byte, q *int32)

@@ -79,6 +79,39 @@ func FuzzOps(f *testing.F) {
 	})
 }
 
+// TestLargest compares with a loop, over some blocks.
+func TestLargest(t *testing.T) {
+	atEachLevel(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(7, 8))
+		for round := range 300 {
+			x := randomFloats(rng, 1+rng.IntN(3000))
+			for range 3 { // equals, and signs of zero
+				x[rng.IntN(len(x))] = x[rng.IntN(len(x))]
+			}
+			finite := true
+			switch edge := &x[rng.IntN(len(x))]; round % 6 {
+			case 1:
+				*edge, finite = float32(math.NaN()), false
+			case 2:
+				*edge, finite = float32(math.Inf(1-2*(round%4/2))), false
+			case 3:
+				clear(x)
+				*edge = -math.MaxFloat32
+			}
+			want := 0
+			for i, v := range x {
+				if v > x[want] {
+					want = i
+				}
+			}
+			got, all := Largest(x)
+			if all != finite || finite && got != want {
+				t.Fatalf("round %d, %d numbers: %d and %v, want %d and %v", round, len(x), got, all, want, finite)
+			}
+		}
+	})
+}
+
 // TestExp32 goes over float32 in steps, all signs and sizes, and densely over where exponentials are neither 0 nor infinite.
 func TestExp32(t *testing.T) {
 	worst, at := 0.0, float32(0)
