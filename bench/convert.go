@@ -39,7 +39,11 @@ func (b *bench) shape() (string, error) {
 	if b.python == "" {
 		return "", fmt.Errorf("%s is missing (scripts/llama_1b_shape.py makes it)", dir)
 	}
-	_, err := once(b.py(filepath.Join(b.root, "scripts", "llama_1b_shape.py"), dir, "--tokenizer", b.model))
+	args := []string{filepath.Join(b.root, "scripts", "llama_1b_shape.py"), dir, "--tokenizer", b.model}
+	if b.llama != "" {
+		args = append(args, "--gguf", dir+".gguf")
+	}
+	_, err := once(b.py(args...))
 	return dir, err
 }
 

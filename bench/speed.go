@@ -19,6 +19,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
+	"github.com/mlxbuild/mlxbuild/internal/stat"
 )
 
 const speedThreads = 2
@@ -51,22 +52,61 @@ type engine struct {
 
 func (e *engine) best(work string) float64 { return slices.Max(e.rates[work]) }
 
-// speed: all engines stay loaded and take turns in windows of a second or so, so that a minute in which others use the machine hits all of them, and the best window of each is one
-// that nobody disturbed. Between them memory is read plainly: an engine whose weights do not stay in a cache makes tokens no faster than it can read them.
+// speedOf says what is measured of a model.
+type speedOf struct {
+	name   string
+	model  string // source
+	turns  int
+	torch  bool    // PyTorch takes part
+	first  bool    // so does the whole command, up to the first token
+	reads  float64 // the share of plain reading that weights are to be read at, in decode; 0: no goal
+	ratios []speedGoal
+}
+
+// speedGoal is a ratio to be reached.
+type speedGoal struct {
+	work, ours, peer string
+	least            float64
+}
+
+// speed measures a small model, whose weights come out of a large cache in part, and one with the shapes of Llama-3.2-1B, whose weights are read from memory for every token.
 func (b *bench) speed() error {
 	if err := b.needModel(); err != nil {
 		return err
 	}
+	fast, int8s, float := oursName(backend.Fast), oursName(backend.Int8), oursName(backend.Float32)
+	small := speedOf{name: "SmolLM2-135M", model: b.model, turns: 6, torch: true, first: true, ratios: []speedGoal{
+		{decode, fast, llamaName, 1.1}, {decode, int8s, llamaName, 1.3}, {decode, fast, torch32, 12},
+		{prefill, fast, llamaName, 1.4}, {prefill, int8s, llamaName, 2}, {prefill, float, torch32, 1},
+		{batch, fast, torch32, 5}, {batch, fast, torch16, 5},
+	}}
+	if err := b.speedOf(small); err != nil {
+		return err
+	}
+	shape, err := b.shape()
+	if err != nil {
+		return err
+	}
+	fmt.Println()
+	return b.speedOf(speedOf{name: "the shapes of Llama-3.2-1B", model: shape, turns: 6, reads: 0.6, ratios: []speedGoal{
+		{decode, fast, llamaName, 1}, {decode, int8s, llamaName, 1.1}, {prefill, fast, llamaName, 1.2}, {prefill, int8s, llamaName, 2},
+	}})
+}
+
+// speedOf: all engines stay loaded and take turns in windows of a second or so, so that a minute in which others use the machine hits all of them, and the best window of each is one
+// that nobody disturbed. Between them memory is read plainly: an engine whose weights do not stay in a cache makes tokens no faster than it can read them.
+func (b *bench) speedOf(m speedOf) error {
 	dir, err := b.scratch("speed")
 	if err != nil {
 		return err
 	}
+	defer removeAll(dir)
 	cache, q4 := filepath.Join(dir, "cache"), filepath.Join(dir, "q4")
-	if _, err := once(b.tool(cache, "convert", "--hf-path", b.model, "--mlx-path", q4, "-q", "--q-bits", "4", "--q-group-size", "64")); err != nil {
+	if _, err := once(b.tool(cache, "convert", "--hf-path", m.model, "--mlx-path", q4, "-q", "--q-bits", "4", "--q-group-size", "64")); err != nil {
 		return err
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(speedThreads))
-	engines, err := b.engines(dir, q4)
+	engines, err := b.engines(dir, q4, m)
 	defer func() {
 		for _, e := range engines {
 			e.close()
@@ -80,7 +120,7 @@ func (b *bench) speed() error {
 	}}
 	memory := newMemory()
 	var reading []float64
-	for round := range b.turns(6) {
+	for round := range b.turns(m.turns) {
 		order := slices.Clone(engines)
 		if round%2 == 1 {
 			slices.Reverse(order)
@@ -99,10 +139,13 @@ func (b *bench) speed() error {
 			}
 			reading = append(reading, memory.read())
 		}
-		if err := takeTurns(b.ctx, 2, first); err != nil {
-			return err
+		if m.first {
+			if err := takeTurns(b.ctx, 2, first); err != nil {
+				return err
+			}
 		}
 	}
+	fmt.Printf("  %s, ", m.name)
 	printSpeeds(engines)
 	weights := float64(folderSize(q4, "*.safetensors"))
 	fmt.Printf("  plain reading of %s in %d threads: %.1f GB/s (median %.1f)\n", size(memory.bytes()), speedThreads, slices.Max(reading)/1e9, median(reading)/1e9)
@@ -111,9 +154,17 @@ func (b *bench) speed() error {
 		fmt.Printf("  %s reads its weights of %s at %.1f GB/s, %.0f %% of that\n", e.name, size(int64(weights)), got/1e9, 100*got/slices.Max(reading))
 	}
 	fmt.Println()
-	judgeSpeeds(engines)
-	atMost("start to first token, the whole command, best", slices.Min(first.walls()).Seconds(), 0.1, seconds)
-	fmt.Printf("          (median %s)\n\n  %s\n", short(median(first.walls())), machine())
+	judgeSpeeds(engines, m.ratios)
+	fast := engines[slices.Index(computes, backend.Fast)]
+	if m.reads > 0 {
+		atLeast("share of plain reading, "+fast.name, weights*fast.best(decode)/slices.Max(reading), m.reads, percent)
+	}
+	if m.first {
+		atLeast("8 texts : 1 text, "+fast.name, fast.best(batch)/fast.best(decode), 4, times)
+		atMost("start to first token, the whole command, best", slices.Min(first.walls()).Seconds(), 0.1, seconds)
+		fmt.Printf("          (median %s)\n", short(median(first.walls())))
+	}
+	fmt.Printf("\n  %s\n", machine())
 	return nil
 }
 
@@ -130,7 +181,7 @@ const (
 func oursName(c backend.Compute) string { return "mlxbuild " + string(c) }
 
 // engines loads ours in each arithmetic, and the peers that are there. What it has loaded is returned with an error too.
-func (b *bench) engines(dir, q4 string) (all []*engine, err error) {
+func (b *bench) engines(dir, q4 string, m speedOf) (all []*engine, err error) {
 	for _, c := range computes {
 		e, err := b.ours(q4, c)
 		if err != nil {
@@ -142,7 +193,7 @@ func (b *bench) engines(dir, q4 string) (all []*engine, err error) {
 	if err := os.WriteFile(script, []byte(speedScript), 0o666); err != nil {
 		return all, err
 	}
-	if gguf := b.llamaModel(); gguf != "" {
+	if gguf := b.llamaModel(m.model); gguf != "" {
 		q4 := filepath.Join(dir, "q4_0.gguf")
 		if _, err := once(exec.CommandContext(b.ctx, b.llama, script, "to-q4_0", gguf, q4)); err != nil {
 			return all, err
@@ -153,9 +204,9 @@ func (b *bench) engines(dir, q4 string) (all []*engine, err error) {
 		}
 		all = append(all, e)
 	}
-	if b.hasPython() {
+	if m.torch && b.hasPython() {
 		for _, name := range []string{torch32, torch16} {
-			e, err := startEngine(name, b.py(script, "torch-"+strings.TrimPrefix(name, "PyTorch "), b.model))
+			e, err := startEngine(name, b.py(script, "torch-"+strings.TrimPrefix(name, "PyTorch "), m.model))
 			if err != nil {
 				return all, err
 			}
@@ -165,15 +216,15 @@ func (b *bench) engines(dir, q4 string) (all []*engine, err error) {
 	return all, nil
 }
 
-// llamaModel is the GGUF for llama.cpp, or "" when it or its Python is missing, which is said.
-func (b *bench) llamaModel() string {
+// llamaModel is a model's GGUF for llama.cpp, or "" when it or its Python is missing, which is said.
+func (b *bench) llamaModel(model string) string {
 	if b.llama == "" {
 		fmt.Println("  without llama.cpp: MLXBUILD_BENCH_LLAMA names no Python with llama-cpp-python")
 		return ""
 	}
-	gguf := b.model + ".gguf"
+	gguf := model + ".gguf"
 	if _, err := os.Stat(gguf); err != nil {
-		fmt.Printf("  without llama.cpp: %s is missing (scripts/smollm2.sh DIR --keep-gguf FILE keeps it)\n", gguf)
+		fmt.Printf("  without llama.cpp: %s is missing (scripts/smollm2.sh DIR --keep-gguf FILE, or llama_1b_shape.py DIR --gguf FILE, makes it)\n", gguf)
 		return ""
 	}
 	return gguf
@@ -305,7 +356,7 @@ func sum(v []uint64) (s uint64) {
 }
 
 func printSpeeds(engines []*engine) {
-	fmt.Printf("  tokens a second, %d threads: best window (median) of %d\n\n", speedThreads, len(engines[0].rates[decode]))
+	fmt.Printf("tokens a second, %d threads: best window (median) of %d\n\n", speedThreads, len(engines[0].rates[decode]))
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tdecode\tprefill 512\tdecode, 8 texts\t")
 	for _, e := range engines {
@@ -319,32 +370,22 @@ func printSpeeds(engines []*engine) {
 	fmt.Println()
 }
 
-// judgeSpeeds prints the goals whose peers were there, as ratios of best windows.
-func judgeSpeeds(engines []*engine) {
+// judgeSpeeds prints the goals whose peers were there: ratios of the best windows, and what all turns say, pair by pair.
+func judgeSpeeds(engines []*engine, goals []speedGoal) {
 	by := map[string]*engine{}
 	for _, e := range engines {
 		by[e.name] = e
 	}
-	fast, int8s, float := oursName(backend.Fast), oursName(backend.Int8), oursName(backend.Float32)
-	for _, g := range []struct {
-		work, ours, peer string
-		goal             float64
-	}{
-		{decode, fast, llamaName, 1.1},
-		{decode, int8s, llamaName, 1.3},
-		{decode, fast, torch32, 12},
-		{prefill, fast, llamaName, 1.4},
-		{prefill, int8s, llamaName, 2},
-		{prefill, float, torch32, 1},
-		{batch, fast, torch32, 5},
-		{batch, fast, torch16, 5},
-	} {
-		if peer := by[g.peer]; peer != nil {
-			medians := median(by[g.ours].rates[g.work]) / median(peer.rates[g.work])
-			atLeast(fmt.Sprintf("%s, %s : %s (medians %.2f x)", g.work, g.ours, g.peer, medians), by[g.ours].best(g.work)/peer.best(g.work), g.goal, times)
+	for _, g := range goals {
+		ours, peer := by[g.ours], by[g.peer]
+		if peer == nil {
+			continue
 		}
+		pairs := stat.Paired(ours.rates[g.work], peer.rates[g.work])
+		atLeast(fmt.Sprintf("%s, %s : %s (turns %.2f x, %.2f to %.2f)", g.work, g.ours, g.peer, pairs.Value, pairs.Low, pairs.High), ours.best(g.work)/peer.best(g.work), g.least, times)
 	}
-	atLeast("8 texts : 1 text, "+fast, by[fast].best(batch)/by[fast].best(decode), 4, times)
 }
+
+func percent(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) }
 
 func times(v float64) string { return fmt.Sprintf("%.2f x", v) }
