@@ -76,7 +76,7 @@ var layers = []layer{
 	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},
 
 	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
-	{"bench", "backend backend/builtin", "it measures the program from outside, and the runtime with its model loaded"},
+	{"bench", "backend backend/builtin internal/stat", "it measures the program from outside, and the runtime with its model loaded"},
 	{"internal/soak", "executor schemas spec internal/* internal/step/* internal/arch/* backend/*", "it tries the program from outside, and its parsers from inside"},
 }
 

@@ -207,17 +207,16 @@ type weights struct {
 	matrices map[string]*tensor.Matrix
 	vectors  map[string][]float32
 	maps     []*safetensors.Mapping
+	arena    tensor.Arena // where matrices are laid out
 	bytes    int64
 }
 
+func (w *weights) Arena() *tensor.Arena                { return &w.arena }
 func (w *weights) Matrix(module string) *tensor.Matrix { return w.matrices[module] }
 func (w *weights) Vector(name string) []float32        { return w.vectors[name] }
 
 func (w *weights) close() error {
-	var errs []error
-	for _, m := range w.matrices {
-		errs = append(errs, m.Release())
-	}
+	errs := []error{w.arena.Release()}
 	for _, m := range w.maps {
 		errs = append(errs, m.Close())
 	}

@@ -54,6 +54,7 @@ type Sizes struct {
 type Weights interface {
 	Matrix(module string) *tensor.Matrix // the weight of a Linear or Embedding
 	Vector(name string) []float32        // any other parameter
+	Arena() *tensor.Arena                // where matrices are laid out
 }
 
 // Place says where a token stands: in which text, and at which position of it.

@@ -104,21 +104,16 @@ func (m *Matrix) kernel(out []float32, width int, in *Input, at tile, panels []b
 	floats(out, width, panels, panelStride, l, x, in.sums[level][at.from*in.stride/l.segment:], at.size)
 }
 
-// Lay lays the codes of a quantized matrix out for Mul, unless that has been done. Others stay as they are stored, and so does a matrix that there is no memory for: Mul then lays out what it needs, each time. The
-// result is the number of bytes that were taken.
-func (m *Matrix) Lay(p *Pool) int64 {
+// Lay lays the codes of a quantized matrix out for Mul, in memory of a, unless that has been done. Others stay as they are stored, and so does a matrix that there is no memory for: Mul then lays out what it needs, each
+// time. The result is the number of bytes that were taken.
+func (m *Matrix) Lay(p *Pool, a *Arena) int64 {
 	if m.panels != nil || m.layout.segments == 0 {
 		return 0
 	}
-	panels, err := allocate(m.panelCount() * m.layout.bytes)
+	panels, err := a.take(m.panelCount() * m.layout.bytes)
 	if err != nil {
 		return 0
 	}
-	defer func() { // p.Run panics where the file that has the weights was cut
-		if m.panels == nil {
-			_ = release(panels)
-		}
-	}()
 	p.Run(func(share int) {
 		var k layer
 		k.fit(m)
@@ -129,11 +124,4 @@ func (m *Matrix) Lay(p *Pool) int64 {
 	})
 	m.panels = panels
 	return int64(len(panels))
-}
-
-// Release gives back what Lay took.
-func (m *Matrix) Release() error {
-	panels := m.panels
-	m.panels = nil
-	return release(panels)
 }

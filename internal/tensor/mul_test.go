@@ -104,8 +104,11 @@ func checkMul(t *testing.T, m *Matrix, in *Input, n int) {
 	defer pool.Close()
 	asStored := make([]float32, n*m.Rows)
 	m.Mul(asStored, m.Rows, in, 0, m.Rows, NewScratch())
-	m.Lay(pool)
-	defer m.Release()
+	var arena Arena
+	defer arena.Release()
+	laid := *m // m stays as it is stored, and is multiplied again when the arena is gone
+	m = &laid
+	m.Lay(pool, &arena)
 	got := make([]float32, n*m.Rows)
 	m.Mul(got, m.Rows, in, 0, m.Rows, NewScratch())
 	equalBits(t, "not laid out before", asStored, got)
@@ -196,13 +199,14 @@ func BenchmarkMul(b *testing.B) {
 		pool := NewPool(1)
 		one := randomMatrix(b, r, rows, cols, c.f, c.s)
 		var all []*Matrix
+		var arena Arena
 		for range count {
 			p := quant.Packed{Weight: bytes.Clone(one.Packed.Weight), Scales: one.Packed.Scales, Biases: one.Packed.Biases}
 			m, err := NewMatrix(rows, cols, c.f, c.s, p)
 			if err != nil {
 				b.Fatal(err)
 			}
-			m.Lay(pool)
+			m.Lay(pool, &arena)
 			all = append(all, m)
 		}
 		for _, a := range []string{"float32", "fast", "int8"} {
@@ -229,9 +233,7 @@ func BenchmarkMul(b *testing.B) {
 				})
 			}
 		}
-		for _, m := range all {
-			m.Release()
-		}
+		arena.Release()
 		pool.Close()
 	}
 }

@@ -13,9 +13,10 @@ import (
 // Work is split between the workers by rows of matrices, by tokens or by heads, in pieces that end where the next needs what all of them made. Everything between is done by the caller alone for one
 // token, and split by tokens for more.
 type network struct {
-	c    *Config
-	pool *tensor.Pool
-	rope *tensor.Rope
+	c     *Config
+	pool  *tensor.Pool
+	arena *tensor.Arena
+	rope  *tensor.Rope
 
 	embed, head *tensor.Matrix
 	norm        []float32
@@ -63,7 +64,7 @@ type linear struct {
 
 // Network makes the model ready to run.
 func (c *Config) Network(w arch.Weights, pool *tensor.Pool, block int, a tensor.Arithmetic) arch.Network {
-	n := &network{c: c, pool: pool, embed: w.Matrix("model.embed_tokens"), norm: w.Vector("model.norm.weight")}
+	n := &network{c: c, pool: pool, arena: w.Arena(), embed: w.Matrix("model.embed_tokens"), norm: w.Vector("model.norm.weight")}
 	n.rope, _ = c.Rope() // judged when the config was read
 	n.head = n.embed
 	if !c.Tied {
@@ -148,7 +149,7 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 	n.show(0)
 	for i := range n.layers {
 		n.index, n.layer = i, &n.layers[i]
-		n.bytes += n.layer.lay(n.pool)
+		n.bytes += n.layer.lay(n.pool, n.arena)
 		n.normalize(n.layer.inputNorm)
 		n.pool.Run(n.pieces.qkv)
 		n.each(n.pieces.turn)
@@ -231,9 +232,9 @@ func (n *network) sealPiece(worker int) {
 }
 
 // lay has matrices laid out that have not been used before, and says how many bytes that took.
-func (l *layer) lay(p *tensor.Pool) (bytes int64) {
+func (l *layer) lay(p *tensor.Pool, a *tensor.Arena) (bytes int64) {
 	for _, m := range [...]linear{l.qkv[0], l.qkv[1], l.qkv[2], l.o, l.gate, l.up, l.down} {
-		bytes += m.Lay(p)
+		bytes += m.Lay(p, a)
 	}
 	return bytes
 }
@@ -325,7 +326,7 @@ func (n *network) Logits(logits, hidden []float32) {
 	size := n.c.HiddenSize
 	n.n = len(hidden) / size
 	n.normed.Begin(n.n)
-	n.bytes += n.head.Lay(n.pool)
+	n.bytes += n.head.Lay(n.pool, n.arena)
 	for t := range n.n {
 		copy(n.normed.Row(t), hidden[t*size:][:size])
 	}
