@@ -14,10 +14,10 @@ type Pool struct {
 	workers int
 	work    func(share int) // of the current Run; written before turn moves
 
-	turn    atomic.Uint32   // moves when there is work
-	claimed []atomic.Uint32 // by share: the last turn that somebody took it in
-	pending atomic.Int32    // shares that are not finished
-	asleep  []atomic.Bool   // by worker; who clears it must send, or not wait
+	turn    atomic.Uint64            // moves when there is work; the low bits are the number of its shares
+	claimed [MaxShares]atomic.Uint64 // by share: the last turn that somebody took it in
+	pending atomic.Int32             // shares that are not finished
+	asleep  []atomic.Bool            // by worker; who clears it must send, or not wait
 	wake    []chan struct{}
 	stopped atomic.Bool
 	failed  atomic.Pointer[any] // what a share panicked with
@@ -29,8 +29,7 @@ const spins = 100000
 
 // NewPool starts workers-1 goroutines; Close ends them.
 func NewPool(workers int) *Pool {
-	p := &Pool{workers: max(workers, 1)}
-	p.claimed = make([]atomic.Uint32, p.workers)
+	p := &Pool{workers: min(max(workers, 1), MaxShares)}
 	p.asleep = make([]atomic.Bool, p.workers)
 	p.wake = make([]chan struct{}, p.workers)
 	for w := range p.workers {
@@ -43,34 +42,52 @@ func NewPool(workers int) *Pool {
 	return p
 }
 
-// Workers is the number of workers, the caller of Run included, and of shares.
+// MaxShares is how many shares work can have, and how many workers there can be.
+const MaxShares = 1<<shareBits - 1
+
+const shareBits = 10
+
+// Workers is the number of workers, the caller of Run included.
 func (p *Pool) Workers() int { return p.workers }
 
-// Run calls work once for each share, several at the same time, and returns when all have returned. It allocates nothing. One Run at a time.
-func (p *Pool) Run(work func(share int)) {
+// Run calls work once for each share, as many as there are workers, several at the same time, and returns when all have returned. It allocates nothing. One Run at a time.
+func (p *Pool) Run(work func(share int)) { p.RunShares(p.workers, work) }
+
+// RunShares is Run with up to MaxShares shares. More than workers make up for a worker that the system takes away for a while, or a core that others use as well.
+func (p *Pool) RunShares(shares int, work func(share int)) {
 	if p.workers == 1 {
-		work(0)
+		for share := range shares {
+			work(share)
+		}
 		return
 	}
 	p.work = work
-	p.pending.Store(int32(p.workers))
-	turn := p.turn.Add(1)
+	p.pending.Store(int32(shares))
+	turn := (p.turn.Load()>>shareBits+1)<<shareBits | uint64(shares)
+	p.turn.Store(turn)
 	for w := 1; w < p.workers; w++ {
 		p.rouse(w)
 	}
-	for share := range p.workers {
-		p.take(share, turn)
-	}
+	p.takeAll(0, turn)
 	p.await(0, func() bool { return p.pending.Load() == 0 })
 	if failed := p.failed.Swap(nil); failed != nil {
 		panic(*failed)
 	}
 }
 
-// take does a share unless somebody else has it.
-func (p *Pool) take(share int, turn uint32) {
+// takeAll does the shares of a turn that nobody has, a worker's own first.
+func (p *Pool) takeAll(worker int, turn uint64) {
+	shares := int(turn & MaxShares)
+	first := shares * worker / p.workers
+	for i := range shares {
+		p.take((first+i)%shares, turn)
+	}
+}
+
+// take does a share unless somebody else has it, or had it in a later turn.
+func (p *Pool) take(share int, turn uint64) {
 	// who wins here holds up the end of this Run until the share is done, so that p.work stays what it is
-	if p.claimed[share].CompareAndSwap(turn-1, turn) {
+	if last := p.claimed[share].Load(); last < turn && p.claimed[share].CompareAndSwap(last, turn) {
 		p.do(share)
 		if p.pending.Add(-1) == 0 {
 			p.rouse(0)
@@ -92,7 +109,7 @@ func (p *Pool) do(share int) {
 // Close ends the workers. It must not be called during a Run, nor twice.
 func (p *Pool) Close() {
 	p.stopped.Store(true)
-	p.turn.Add(1)
+	p.turn.Add(1 << shareBits)
 	for w := 1; w < p.workers; w++ {
 		p.rouse(w)
 	}
@@ -102,7 +119,7 @@ func (p *Pool) Close() {
 func (p *Pool) serve(w int) {
 	defer p.done.Done()
 	debug.SetPanicOnFault(true) // weights are mapped files: see do
-	seen := uint32(0)
+	seen := uint64(0)
 	moved := func() bool { return p.turn.Load() != seen }
 	for {
 		p.await(w, moved)
@@ -110,9 +127,7 @@ func (p *Pool) serve(w int) {
 		if p.stopped.Load() {
 			return
 		}
-		for i := range p.workers { // its own share first
-			p.take((w+i)%p.workers, seen)
-		}
+		p.takeAll(w, seen)
 	}
 }
 
@@ -140,10 +155,13 @@ func (p *Pool) rouse(w int) {
 	}
 }
 
+// Share is a share's part of n things where there are as many as workers.
+func (p *Pool) Share(share, n, unit int) (lo, hi int) { return Share(share, p.workers, n, unit) }
+
 // Share is a share's part of n things, contiguous and in multiples of unit but for the last: from lo to before hi. It depends on nothing else.
-func (p *Pool) Share(share, n, unit int) (lo, hi int) {
+func Share(share, shares, n, unit int) (lo, hi int) {
 	units := (n + unit - 1) / unit
-	lo = units * share / p.workers * unit
-	hi = units * (share + 1) / p.workers * unit
+	lo = units * share / shares * unit
+	hi = units * (share + 1) / shares * unit
 	return min(lo, n), min(hi, n)
 }

@@ -44,6 +44,29 @@ func TestPoolWorksOnOneProcessor(t *testing.T) {
 	}
 }
 
+// TestPoolRunsEachShareOnce also where turns have other numbers of shares than those before.
+func TestPoolRunsEachShareOnce(t *testing.T) {
+	for _, workers := range []int{1, 2, 5} {
+		p := NewPool(workers)
+		var counts [MaxShares]atomic.Int64
+		work := func(share int) { counts[share].Add(1) }
+		var want [MaxShares]int64
+		for i := range 3000 {
+			shares := []int{workers, 4 * workers, 1, MaxShares, 7}[i%5]
+			p.RunShares(shares, work)
+			for s := range shares {
+				want[s]++
+			}
+		}
+		p.Close()
+		for s := range counts {
+			if n := counts[s].Load(); n != want[s] {
+				t.Errorf("%d workers: share %d ran %d times, not %d", workers, s, n, want[s])
+			}
+		}
+	}
+}
+
 func TestPoolAllocatesNothing(t *testing.T) {
 	p := NewPool(2)
 	defer p.Close()

@@ -38,6 +38,7 @@ type network struct {
 
 	// what the current piece works on; pieces are made once, because making a closure allocates
 	n       int
+	shares  int // of products
 	layer   *layer
 	index   int // of layer
 	places  []arch.Place
@@ -123,7 +124,7 @@ func (n *network) allocate(block int, a tensor.Arithmetic) {
 	n.arithmetic = a
 	n.attention = tensor.NewAttention(n.KVShape(), c.Heads, n.pool.Workers(), float32(1/math.Sqrt(float64(c.HeadDim))))
 	n.seen = n.attended.Row
-	for range n.pool.Workers() {
+	for range min(finer*n.pool.Workers(), tensor.MaxShares) {
 		n.scratch = append(n.scratch, tensor.NewScratch())
 	}
 }
@@ -151,14 +152,14 @@ func (n *network) Forward(hidden []float32, tokens []int32, places []arch.Place)
 		n.index, n.layer = i, &n.layers[i]
 		n.bytes += n.layer.lay(n.pool, n.arena)
 		n.normalize(n.layer.inputNorm)
-		n.pool.Run(n.pieces.qkv)
+		n.multiplyAll(n.pieces.qkv)
 		n.each(n.pieces.turn)
 		n.attend()
 		n.seal(n.attended)
-		n.pool.Run(n.pieces.o)
+		n.multiplyAll(n.pieces.o)
 		n.normalize(n.layer.mlpNorm)
-		n.pool.Run(n.pieces.gateUp)
-		n.pool.Run(n.pieces.down)
+		n.multiplyAll(n.pieces.gateUp)
+		n.multiplyAll(n.pieces.down)
 		n.show(i + 1)
 	}
 	for t := range n.n {
@@ -253,9 +254,21 @@ func (n *network) multiply(dst []float32, l linear, in *tensor.Input, lo, hi, wo
 	}
 }
 
-// rows are those of a product with in that are a worker's.
-func (n *network) rows(worker int, l linear, in *tensor.Input) (lo, hi int) {
-	return n.pool.Share(worker, l.Rows, l.Unit(in))
+// finer is how many shares a worker has of products with many vectors, which take long enough for it.
+const finer = 4
+
+// multiplyAll runs a piece of products, in shares.
+func (n *network) multiplyAll(piece func(share int)) {
+	n.shares = n.pool.Workers()
+	if n.n > 1 && n.shares > 1 {
+		n.shares = min(finer*n.shares, len(n.scratch))
+	}
+	n.pool.RunShares(n.shares, piece)
+}
+
+// rows are those of a product with in that are a share's.
+func (n *network) rows(share int, l linear, in *tensor.Input) (lo, hi int) {
+	return tensor.Share(share, n.shares, l.Rows, l.Unit(in))
 }
 
 // addTo adds a worker's part of a product to what runs through the layers.
@@ -310,7 +323,7 @@ func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 
 func (n *network) gateUpPiece(worker int) {
 	size := n.c.Intermediate
-	lo, hi := n.pool.Share(worker, size, tensor.Block) // whole blocks, so that they can be sealed at once
+	lo, hi := tensor.Share(worker, n.shares, size, tensor.Block) // whole blocks, so that they can be sealed at once
 	n.multiply(n.gate, n.layer.gate, n.normed, lo, hi, worker)
 	n.multiply(n.up, n.layer.up, n.normed, lo, hi, worker)
 	for t := range n.n {
@@ -332,7 +345,7 @@ func (n *network) Logits(logits, hidden []float32) {
 	}
 	n.seal(n.normed)
 	n.target = logits
-	n.pool.Run(n.pieces.head)
+	n.multiplyAll(n.pieces.head)
 	n.target = nil
 }
 
