@@ -19,6 +19,7 @@ const (
 	Generic Level = "generic" // plain Go
 	AVX2    Level = "avx2"    // amd64: AVX2, FMA and F16C
 	AVX512  Level = "avx512"  // amd64: also AVX-512 F, BW, DQ, VL, VBMI and VNNI
+	AMX     Level = "amx"     // amd64: also AMX tiles with bytes, where the system lets a process have them
 	NEON    Level = "neon"    // arm64: Advanced SIMD with dot products
 )
 
@@ -45,8 +46,8 @@ func Forced() (Level, error) {
 	if asked == "" || slices.Contains(levels(), asked) {
 		return asked, nil
 	}
-	if !slices.Contains([]Level{Generic, AVX2, AVX512, NEON}, asked) {
-		return "", fmt.Errorf("%s=%s is no level; levels are generic, avx2, avx512 and neon", Variable, asked)
+	if !slices.Contains([]Level{Generic, AVX2, AVX512, AMX, NEON}, asked) {
+		return "", fmt.Errorf("%s=%s is no level; levels are generic, avx2, avx512, amx and neon", Variable, asked)
 	}
 	return "", fmt.Errorf("%s=%s cannot be used on this processor, which has %s", Variable, asked, join(levels()))
 }

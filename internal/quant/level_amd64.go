@@ -7,7 +7,7 @@ func kernelsOf(l cpu.Level) *kernels {
 	switch l {
 	case cpu.AVX2:
 		return &avx2
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		return &avx512
 	}
 	return nil

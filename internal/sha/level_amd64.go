@@ -4,7 +4,7 @@ import "github.com/mlxbuild/mlxbuild/internal/cpu"
 
 // blocksOf is the kernel of a level.
 func blocksOf(l cpu.Level) func(state *uint32, data *byte, stride int, blocks int) {
-	if l == cpu.AVX512 {
+	if l == cpu.AVX512 || l == cpu.AMX {
 		return blocksAVX512
 	}
 	return nil

@@ -56,6 +56,7 @@ type Input struct {
 	sums   [len(segmentSizes)][]float32    // of asFloats: [tiles][segments][tile]
 	steps  [2][len(segmentSizes)][]float32 // of 8-bit and 16-bit integers: [tiles][segments][2][tile]
 	rooms  int                             // vectors, padded to whole tiles
+	rows   rows                            // whole numbers of many vectors, on a processor with tiles
 }
 
 // tile is a part of the vectors that are multiplied together; the last may have room for more than there are.
@@ -72,6 +73,7 @@ func NewInput(vectors, cols int, a Arithmetic, matrices ...*Matrix) *Input {
 		}
 	}
 	in.allocate()
+	in.rows.allocate(vectors, in.stride, a, matrices)
 	in.tiles = make([]tile, 0, vectors/12+1)
 	return in
 }
@@ -119,7 +121,7 @@ func (in *Input) Bytes() int64 {
 	for i := range segmentSizes {
 		n += 4 * (len(in.sums[i]) + len(in.steps[0][i]) + len(in.steps[1][i]))
 	}
-	return int64(n)
+	return int64(n) + in.rows.bytes()
 }
 
 // Begin says how many vectors there are: dozens, and a tile for the rest.

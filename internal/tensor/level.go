@@ -13,6 +13,7 @@ type kernels struct {
 	// by kind: four words at a time
 	transpose [codesKinds]func(dst, src *byte, stride, fours int)
 
+	tileProducts
 	opsKernels
 }
 

@@ -9,9 +9,13 @@ func kernelsOf(l cpu.Level) (k kernels) {
 		integersAVX2(&k)
 		floatsAVX2(&k)
 	}
-	if l == cpu.AVX512 {
+	if l == cpu.AVX512 || l == cpu.AMX {
 		integersAVX512(&k)
 		floatsAVX512(&k)
+	}
+	if l == cpu.AMX {
+		k.hasTiles = true
+		tilesAMX(&k)
 	}
 	return k
 }

@@ -4,6 +4,7 @@ package tensor
 type Scratch struct {
 	out    [4 * panelRows * 12]float32 // results of a tile that are not all wanted
 	panels []byte                      // those of weights that stay as they are stored
+	tiles  []byte                      // sums and codes of products with tiles
 	layer  layer
 	sealing
 }
@@ -29,6 +30,10 @@ func (m *Matrix) group(in *Input) int {
 //
 // mulReference says in what order sums are made. It is the same for every number of vectors and rows, so that a result does not depend on what is computed together.
 func (m *Matrix) Mul(dst []float32, stride int, in *Input, lo, hi int, s *Scratch) {
+	if in.inRows() && m.form(in.arithmetic) != asFloats {
+		m.mulRows(dst, stride, in, lo, hi, s)
+		return
+	}
 	group := m.group(in)
 	for row := lo; row < hi; row += group * panelRows {
 		rows := min(group*panelRows, hi-row)

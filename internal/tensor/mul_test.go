@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -79,7 +80,7 @@ var relativeError = map[Arithmetic]float64{Float32: 2e-6, Fast: 2e-4, Int8: 5e-2
 
 // TestMulIsTheReference holds every way of Mul to the plain one, bit for bit, and that one to exact arithmetic.
 func TestMulIsTheReference(t *testing.T) {
-	atEachLevel(t, func(t *testing.T) {
+	atEachLevelAndTiles(t, func(t *testing.T) {
 		for _, kind := range kinds() {
 			t.Run(kind.name(), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(1, 2))
@@ -138,9 +139,33 @@ func checkMul(t *testing.T, m *Matrix, in *Input, n int) {
 	}
 }
 
+// TestMulTogether has workers multiply parts of a matrix at the same time, while garbage is collected: what they compute with is each one's own.
+func TestMulTogether(t *testing.T) {
+	atEachLevelAndTiles(t, func(t *testing.T) {
+		const rows, cols, vectors = 256, 256, 20
+		r := rand.New(rand.NewPCG(7, 8))
+		m := randomMatrix(t, r, rows, cols, quant.BF16, quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64})
+		in := randomInput(r, vectors, cols, Fast, m)
+		want := make([]float32, vectors*rows)
+		m.Mul(want, rows, in, 0, rows, NewScratch())
+		pool := NewPool(4)
+		defer pool.Close()
+		for range 5 {
+			got := make([]float32, vectors*rows)
+			pool.Run(func(share int) {
+				lo, hi := pool.Share(share, rows, m.Unit(in))
+				m.Mul(got, rows, in, lo, hi, NewScratch())
+				runtime.GC()
+			})
+			equalBits(t, "together", got, want)
+		}
+	})
+}
+
 func FuzzMul(f *testing.F) {
 	f.Add(uint64(1), uint8(0), uint8(3), uint8(2), uint8(1))
 	f.Add(uint64(2), uint8(11), uint8(200), uint8(3), uint8(1))
+	f.Add(uint64(3), uint8(40), uint8(20), uint8(5), uint8(27))
 	f.Fuzz(func(t *testing.T, seed uint64, kind, rows, groups, vectors uint8) {
 		all := kinds()
 		k := all[int(kind)%len(all)]
@@ -153,9 +178,13 @@ func FuzzMul(f *testing.F) {
 		n := int(vectors%29) + 1
 		r := rand.New(rand.NewPCG(seed, 0))
 		m := randomMatrix(t, r, int(rows)+1, cols, k.Float, k.Scheme)
-		for _, a := range arithmetics {
-			checkMul(t, m, randomInput(r, n, cols, a, m), n)
+		check := func(t *testing.T) {
+			for _, a := range arithmetics {
+				checkMul(t, m, randomInput(r, n, cols, a, m), n)
+			}
 		}
+		check(t)
+		withTiles(t, check)
 	})
 }
 

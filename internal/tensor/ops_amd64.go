@@ -14,7 +14,7 @@ func opsOf(l cpu.Level) opsKernels {
 			attendF16: [...]func(*float32, int, *uint16, int, *float32, int, int){attendF16By1AVX2, attendF16By2AVX2, attendF16By3AVX2, attendF16By4AVX2, attendF16By6AVX2, attendF16By8AVX2, attendF16By12AVX2},
 			attendI8:  [...]func(*float32, int, *int8, int, *float32, int, int){attendI8By1AVX2, attendI8By2AVX2, attendI8By3AVX2, attendI8By4AVX2, attendI8By6AVX2, attendI8By8AVX2, attendI8By12AVX2},
 		}
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		return opsKernels{
 			add: addAVX512, blend: blendAVX512, scaleTo: scaleToAVX512, sumSquares: sumSquaresAVX512, normalize: normalizeAVX512,
 			turn: turnAVX512, siluMul: siluMulAVX512, exps: expsAVX512, softmax: softmaxAVX512, narrow: narrowAVX512, mulVectors: mulVectorsAVX512, extremes: extremesAVX2, largest64: largest64AVX2, round64: round64AVX2,

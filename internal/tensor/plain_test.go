@@ -3,22 +3,62 @@ package tensor
 import (
 	"math"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/mlxbuild/mlxbuild/internal/cpu"
 )
 
-// atEachLevel runs a test with the kernels of every level of this processor.
+// emulatedTiles says, in the environment of this test, that instructions on tiles are emulated: see internal/emulate.
+const emulatedTiles = "MLXBUILD_TEST_EMULATED_TILES"
+
+// levels are those of this processor, and that of tiles where they are emulated.
+func levels() []cpu.Level {
+	all := cpu.Levels()
+	if os.Getenv(emulatedTiles) != "" && !slices.Contains(all, cpu.AMX) {
+		all = append(all, cpu.AMX)
+	}
+	return all
+}
+
+// atEachLevel runs a test with the kernels of every level.
 func atEachLevel(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	for _, l := range cpu.Levels() {
-		t.Run(string(l), func(t *testing.T) {
-			before := active
-			defer func() { active = before }()
-			active = kernelsOf(l)
-			f(t)
-		})
+	for _, l := range levels() {
+		withKernels(t, string(l), kernelsOf(l), f)
 	}
+}
+
+// atEachLevelAndTiles is atEachLevel, and with tiles even where no level has them.
+func atEachLevelAndTiles(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	atEachLevel(t, f)
+	if !slices.Contains(levels(), cpu.AMX) {
+		withTiles(t, f)
+	}
+}
+
+// withTiles runs a test with the kernels of AMX, or else with the best and products with tiles in plain Go.
+func withTiles(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	if slices.Contains(levels(), cpu.AMX) {
+		withKernels(t, string(cpu.AMX), kernelsOf(cpu.AMX), f)
+		return
+	}
+	k := kernelsOf(cpu.Best())
+	k.tileProducts = tileProducts{hasTiles: true}
+	withKernels(t, "plain tiles", k, f)
+}
+
+func withKernels(t *testing.T, name string, k kernels, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		before := active
+		defer func() { active = before }()
+		active = k
+		f(t)
+	})
 }
 
 func randomFloats(rng *rand.Rand, n int) []float32 {

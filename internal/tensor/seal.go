@@ -42,6 +42,12 @@ func (in *Input) seal(at tile, block int, s *sealing) {
 		turnFloats(in.tiled[at.from*in.stride+block*Block*at.size:], x, in.stride, vectors, at.size)
 		in.sealSums(x, at, block, vectors)
 	}
+	if in.inRows() {
+		for j := range vectors {
+			in.sealRow(x[j*in.stride:][:Block], at.from+j, block, s)
+		}
+		return
+	}
 	for f := asWords; f < forms; f++ {
 		if !in.needs[f] {
 			continue
@@ -50,7 +56,7 @@ func (in *Input) seal(at tile, block int, s *sealing) {
 		for j := range vectors {
 			step := integersOf(&s.q, &s.sums, x[j*in.stride:][:Block], width)
 			pack(s.packed[j*packedBytes:][:packedBytes], &s.q, f)
-			in.putSteps(at, j, block, width, step, &s.sums)
+			putSteps(&in.steps[width-1], in.stride, at, j, block, step, &s.sums)
 		}
 		turnBytes(in.bytes[f][(at.from*in.stride+block*Block*at.size)*width:], &s.packed, vectors, at.size, Block*width/4)
 	}
@@ -83,14 +89,14 @@ func sum(x []float32) float32 {
 	return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
 }
 
-// putSteps writes step and sums of 64 columns of vector j for each size of segments.
-func (in *Input) putSteps(at tile, j, block, width int, step float32, sums *[Block / 16]int32) {
+// putSteps writes step and sums of 64 columns of vector j of a tile for each size of segments.
+func putSteps(steps *[len(segmentSizes)][]float32, stride int, at tile, j, block int, step float32, sums *[Block / 16]int32) {
 	for i, size := range segmentSizes {
-		out := in.steps[width-1][i]
+		out := steps[i]
 		if out == nil {
 			continue
 		}
-		out = out[2*(at.from*in.stride+block*Block*at.size)/size:]
+		out = out[2*(at.from*stride+block*Block*at.size)/size:]
 		for s := range Block / size {
 			var total int32
 			for _, v := range sums[s*size/16:][:size/16] {
