@@ -83,7 +83,7 @@ func (a *fn) dot(sums, x, w byte, xSigned, wSigned bool) {
 // it has 64 columns; what follows is what the kernels of AVX-512 do. Tiles get their shapes and lose them again inside of one function, which Go's scheduler does not interrupt, so that no goroutine ever waits with tiles
 // in use; the system saves and restores them around a signal.
 //
-// By the throughputs that Intel publishes, sixteen vectors and a segment of 64 columns take a core some 45 cycles with 8-bit activations and some 60 with 16-bit ones, most of them loads for the scaling, beside which tiles
+// By throughputs of instructions as they are known, not by a measurement, sixteen vectors and a segment of 64 columns take a core some 45 cycles with 8-bit activations and some 60 with 16-bit ones, most of them loads for the scaling, beside which tiles
 // are loaded, multiplied (16 or 32 cycles) and stored; AVX-512 takes 160 and 290. All this has been run in emulators only, and has been timed on no processor.
 
 func panelAMX() *file {
