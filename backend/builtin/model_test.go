@@ -137,7 +137,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 func TestCancelBetweenBlocks(t *testing.T) {
 	m := mustLoad(t, New(), oracle.TinyStories(t)).(*model)
 	ctx := &countdown{Context: t.Context(), left: 3}
-	_, err := m.Generate(ctx, [][]int32{someIDs(4*block, 1024)}, backend.GenerateOptions{MaxTokens: 1}, nil)
+	_, err := m.Generate(ctx, [][]int32{someIDs(3*block+1, 1024)}, backend.GenerateOptions{MaxTokens: 1}, nil)
 	if !errors.Is(err, context.Canceled) || ctx.left != 0 {
 		t.Errorf("error %v, %d looks left", err, ctx.left)
 	}
