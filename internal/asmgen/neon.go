@@ -2,86 +2,6 @@ package main
 
 import "fmt"
 
-// Instructions of arm64 that Go's assembler does not have, or not in the form that kernels need, are written as words. Each stands beside its text, which a test hands to a real assembler.
-
-// word emits an instruction. Operands %d in text are registers of vectors: the first at bit 0, the second at bit 5, the third at bit 16.
-func (a *fn) word(code uint32, text string, regs ...int) {
-	args := make([]any, len(regs))
-	for i, r := range regs {
-		code |= uint32(r) << [3]int{0, 5, 16}[i]
-		args[i] = r
-	}
-	fmt.Fprintf(&a.text, "\tWORD $0x%08x // %s\n", code, fmt.Sprintf(text, args...))
-}
-
-// lane is where an instruction by element keeps which of four it takes.
-func lane(i int) uint32 { return uint32(i&1)<<21 | uint32(i>>1)<<11 }
-
-// imm8 is where moves of constants keep them.
-func imm8(v int) uint32 { return uint32(v>>5)<<16 | uint32(v&31)<<5 }
-
-func (a *fn) sdot(d, n, m int) { a.word(0x4E809400, "sdot v%d.4s, v%d.16b, v%d.16b", d, n, m) }
-func (a *fn) sdotLane(d, n, m, i int) {
-	a.word(0x4F80E000|lane(i), fmt.Sprintf("sdot v%%d.4s, v%%d.16b, v%%d.4b[%d]", i), d, n, m)
-}
-func (a *fn) fmla(d, n, m int) { a.word(0x4E20CC00, "fmla v%d.4s, v%d.4s, v%d.4s", d, n, m) }
-func (a *fn) fmlaLane(d, n, m, i int) {
-	a.word(0x4F801000|lane(i), fmt.Sprintf("fmla v%%d.4s, v%%d.4s, v%%d.s[%d]", i), d, n, m)
-}
-func (a *fn) fmulLane(d, n, m, i int) {
-	a.word(0x4F809000|lane(i), fmt.Sprintf("fmul v%%d.4s, v%%d.4s, v%%d.s[%d]", i), d, n, m)
-}
-func (a *fn) fadd(d, n, m int)  { a.word(0x4E20D400, "fadd v%d.4s, v%d.4s, v%d.4s", d, n, m) }
-func (a *fn) fsub(d, n, m int)  { a.word(0x4EA0D400, "fsub v%d.4s, v%d.4s, v%d.4s", d, n, m) }
-func (a *fn) scvtf(d, n int)    { a.word(0x4E21D800, "scvtf v%d.4s, v%d.4s", d, n) }
-func (a *fn) add32(d, n, m int) { a.word(0x4EA08400, "add v%d.4s, v%d.4s, v%d.4s", d, n, m) }
-func (a *fn) add16(d, n, m int) { a.word(0x4E608400, "add v%d.8h, v%d.8h, v%d.8h", d, n, m) }
-func (a *fn) and(d, n, m int)   { a.word(0x4E201C00, "and v%d.16b, v%d.16b, v%d.16b", d, n, m) }
-func (a *fn) eor(d, n, m int)   { a.word(0x6E201C00, "eor v%d.16b, v%d.16b, v%d.16b", d, n, m) }
-func (a *fn) trn1(d, n, m int)  { a.word(0x4E002800, "trn1 v%d.16b, v%d.16b, v%d.16b", d, n, m) }
-func (a *fn) trn2(d, n, m int)  { a.word(0x4E006800, "trn2 v%d.16b, v%d.16b, v%d.16b", d, n, m) }
-func (a *fn) ext(d, n, m, i int) {
-	a.word(0x6E000000|uint32(i)<<11, fmt.Sprintf("ext v%%d.16b, v%%d.16b, v%%d.16b, #%d", i), d, n, m)
-}
-func (a *fn) tbl(d, n, m int) { a.word(0x4E000000, "tbl v%d.16b, {v%d.16b}, v%d.16b", d, n, m) }
-func (a *fn) shl32(d, n, by int) {
-	a.word(0x4F005400|uint32(32+by)<<16, fmt.Sprintf("shl v%%d.4s, v%%d.4s, #%d", by), d, n)
-}
-func (a *fn) ushr32(d, n, by int) {
-	a.word(0x6F000400|uint32(64-by)<<16, fmt.Sprintf("ushr v%%d.4s, v%%d.4s, #%d", by), d, n)
-}
-func (a *fn) sshr32(d, n, by int) {
-	a.word(0x4F000400|uint32(64-by)<<16, fmt.Sprintf("sshr v%%d.4s, v%%d.4s, #%d", by), d, n)
-}
-func (a *fn) ushr8(d, n, by int) {
-	a.word(0x6F000400|uint32(16-by)<<16, fmt.Sprintf("ushr v%%d.16b, v%%d.16b, #%d", by), d, n)
-}
-func (a *fn) dup32(d, n, i int) {
-	a.word(0x4E000400|uint32(i<<3|4)<<16, fmt.Sprintf("dup v%%d.4s, v%%d.s[%d]", i), d, n)
-}
-func (a *fn) movi8(d, v int) {
-	a.word(0x4F00E400|imm8(v), fmt.Sprintf("movi v%%d.16b, #%d", v), d)
-}
-func (a *fn) movi16(d, v int) {
-	a.word(0x4F008400|imm8(v), fmt.Sprintf("movi v%%d.8h, #%d", v), d)
-}
-func (a *fn) mvniHigh(d int)        { a.word(0x6F00C400|imm8(255), "mvni v%d.4s, #255, msl #8", d) }
-func (a *fn) shll(d, n int)         { a.word(0x2E613800, "shll v%d.4s, v%d.4h, #16", d, n) }
-func (a *fn) fcvtl(d, n int)        { a.word(0x0E217800, "fcvtl v%d.4s, v%d.4h", d, n) }
-func (a *fn) load(at string, r int) { a.op("FMOVQ %s, F%d", at, r) }
-
-// loop is countdown for arm64.
-func (a *fn) loop(reg string, body func()) {
-	again := a.label("again")
-	a.mark(again)
-	body()
-	a.op("SUBS $1, %s, %s", reg, reg)
-	a.op("BNE %s", again)
-}
-
-// argNEON is arg for arm64.
-func (a *fn) argNEON(name, reg string) { a.op("MOVD %s, %s", a.at(name), reg) }
-
 // quartered is how kernels of NEON take panels. A register has the numbers of 4 rows; vectors are taken four at a time, or one alone. Sums of a segment are in V0 and up; those of rows grow in dst.
 type quartered struct{ panels, tile, from, quarters int }
 
@@ -169,10 +89,10 @@ func (a *fn) widenQuarter(s scale, reg int, from string) {
 	switch s.name {
 	case "BF16":
 		a.op("FMOVD %s, F%d", from, reg)
-		a.shll(reg, reg)
+		a.long("shll", "4s", reg, reg)
 	case "F16":
 		a.op("FMOVD %s, F%d", from, reg)
-		a.fcvtl(reg, reg)
+		a.long("fcvtl", "4s", reg, reg)
 	default:
 		a.load(from, reg)
 	}
@@ -185,11 +105,11 @@ func (p quartered) split(a *fn, c codes, at func(q int) string) {
 		if c.name == "Byte" {
 			continue
 		}
-		a.ushr8(20+q, 16+q, 4)
-		a.and(16+q, 16+q, 29)
+		a.shift("ushr", "16b", 20+q, 16+q, 4)
+		a.v("and", "16b", 16+q, 16+q, 29)
 		if c.name == "Mini" {
-			a.tbl(16+q, 30, 16+q)
-			a.tbl(20+q, 30, 20+q)
+			a.tbl(16+q, 30, 1, 16+q)
+			a.tbl(20+q, 30, 1, 20+q)
 		}
 	}
 }
@@ -265,7 +185,7 @@ func (a *fn) integerPassNEON(k integerKernel, p quartered) {
 						reg, i := x(plane, quad, t)
 						for q := range p.quarters {
 							if k.codes.name == "Byte" && plane == 0 && t == 0 {
-								a.eor(16+q, 16+q, 30)
+								a.v("eor", "16b", 16+q, 16+q, 30)
 							}
 							a.sdotLane(p.acc(0, plane, q, t), 16+4*quad+q, reg, i)
 						}
@@ -291,19 +211,19 @@ func (a *fn) quadsNEON(k integerKernel, p quartered, quads int) func(plane, quad
 		load := [3]string{"FMOVS", "FMOVD", "FMOVQ"}[quads/2+k.width-1]
 		a.op("%s (R8), F28", load)
 		if k.width == 2 {
-			a.add16(28, 28, 31)
-			a.eor(28, 28, 31)
+			a.v("add", "8h", 28, 28, 31)
+			a.v("eor", "16b", 28, 28, 31)
 			a.ext(25, 28, 28, 4*quads)
-			a.trn2(26, 28, 25)
-			a.trn1(28, 28, 25)
+			a.v("trn2", "16b", 26, 28, 25)
+			a.v("trn1", "16b", 28, 28, 25)
 		}
 		return func(plane, quad, _ int) (reg, i int) { return 28 - 2*plane, quad }
 	}
 	for i := range quads * k.width {
 		a.load(fmt.Sprintf("%d(R8)", 4*k.tile*i), 24+i)
 		if k.width == 2 {
-			a.add16(24+i, 24+i, 31)
-			a.eor(24+i, 24+i, 31)
+			a.v("add", "8h", 24+i, 24+i, 31)
+			a.v("eor", "16b", 24+i, 24+i, 31)
 		}
 	}
 	if k.width == 1 {
@@ -312,8 +232,8 @@ func (a *fn) quadsNEON(k integerKernel, p quartered, quads int) func(plane, quad
 	low := [2]int{28, 26}
 	for quad := range quads {
 		first, second := 24+quad, 24+quad+quads
-		a.trn1(low[quad], first, second)
-		a.trn2(first, first, second)
+		a.v("trn1", "16b", low[quad], first, second)
+		a.v("trn2", "16b", first, first, second)
 	}
 	return func(plane, quad, t int) (reg, i int) { return [2]int{low[quad], 24 + quad}[plane], t }
 }
@@ -322,10 +242,10 @@ func (a *fn) quadsNEON(k integerKernel, p quartered, quads int) func(plane, quad
 func (a *fn) integerSegmentNEON(k integerKernel, p quartered) {
 	if k.codes.name == "Byte" {
 		if k.width == 2 {
-			a.shl32(21, 21, 8)
-			a.add32(20, 20, 21)
+			a.shift("shl", "4s", 21, 21, 8)
+			a.v("add", "4s", 20, 20, 21)
 		}
-		a.shl32(20, 20, 7)
+		a.shift("shl", "4s", 20, 20, 7)
 	}
 	for t := range p.vectors() {
 		if k.codes.name == "Byte" {
@@ -334,13 +254,13 @@ func (a *fn) integerSegmentNEON(k integerKernel, p quartered) {
 		for q := range p.quarters {
 			d := p.acc(0, 0, q, t)
 			if k.width == 2 {
-				a.shl32(p.acc(0, 1, q, t), p.acc(0, 1, q, t), 8)
-				a.add32(d, d, p.acc(0, 1, q, t))
+				a.shift("shl", "4s", p.acc(0, 1, q, t), p.acc(0, 1, q, t), 8)
+				a.v("add", "4s", d, d, p.acc(0, 1, q, t))
 			}
 			if k.codes.name == "Byte" {
-				a.add32(d, d, 24)
+				a.v("add", "4s", d, d, 24)
 			}
-			a.scvtf(d, d)
+			a.v("scvtf", "4s", d, d)
 		}
 	}
 	a.note("V16 and up: scales, V20 and up: biases; V25: what activations are worth, V26: their sums")
@@ -360,7 +280,7 @@ func (a *fn) integerSegmentNEON(k integerKernel, p quartered) {
 			if k.biased {
 				a.fmlaLane(27, 20+q, 26, t)
 			}
-			a.fmla(27, 24, p.acc(0, 0, q, t))
+			a.v("fmla", "4s", 27, 24, p.acc(0, 0, q, t))
 			a.op("FMOVQ F27, %s", p.total(0, q))
 		}
 	})
@@ -462,17 +382,17 @@ func (a *fn) codeNEON(k floatKernel, i, q int) {
 		from, at = 16+q, i%2*2+i/2
 	}
 	if at < 3 {
-		a.shl32(to, from, 24-8*at)
+		a.shift("shl", "4s", to, from, 24-8*at)
 		from = to
 	}
 	if !k.biased {
-		a.sshr32(to, from, 24)
-		a.scvtf(to, to)
+		a.shift("sshr", "4s", to, from, 24)
+		a.v("scvtf", "4s", to, to)
 		return
 	}
-	a.ushr32(to, from, 24)
-	a.scvtf(to, to)
-	a.fsub(to, to, 30)
+	a.shift("ushr", "4s", to, from, 24)
+	a.v("scvtf", "4s", to, to)
+	a.v("fsub", "4s", to, to, 30)
 }
 
 // floatSegmentNEON adds a segment to the sums of rows.
@@ -482,7 +402,7 @@ func (a *fn) floatSegmentNEON(k floatKernel, p quartered, panel int) {
 	p.heads(a, k.codes, k.scale, "R12")
 	if k.biased {
 		for q := range 4 {
-			a.fmla(20+q, 30, 16+q)
+			a.v("fmla", "4s", 20+q, 30, 16+q)
 		}
 		if k.tile == 1 {
 			a.op("FMOVS (R9), F28")
@@ -496,7 +416,7 @@ func (a *fn) floatSegmentNEON(k floatKernel, p quartered, panel int) {
 			if k.biased {
 				a.fmlaLane(24, 20+q, 28, t)
 			}
-			a.fmla(24, 16+q, p.acc(panel, 0, q, t))
+			a.v("fmla", "4s", 24, 16+q, p.acc(panel, 0, q, t))
 			a.op("FMOVQ F24, %s", p.total(panel, q))
 		}
 	})
@@ -548,7 +468,7 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 			for panel := range k.panels {
 				for q := range 4 {
 					a.load(p.total(panel, q), 24)
-					a.fadd(24, 24, p.acc(panel, 0, q, t))
+					a.v("fadd", "4s", 24, 24, p.acc(panel, 0, q, t))
 					a.op("FMOVQ F24, %s", p.total(panel, q))
 				}
 			}
@@ -566,8 +486,8 @@ func (a *fn) weightNEON(k floatKernel, base string, i, q int) {
 	}
 	a.load(fmt.Sprintf("%d(%s)", i/2*64+16*q, base), to)
 	if i%2 == 0 {
-		a.shl32(to, to, 16)
+		a.shift("shl", "4s", to, to, 16)
 	} else {
-		a.and(to, to, 29)
+		a.v("and", "16b", to, to, 29)
 	}
 }
