@@ -128,7 +128,9 @@ func (a *fn) splitConstants(c codes) {
 // The time of these kernels on a processor has not been measured: they were tested in an emulator alone.
 func panelNEON() *file {
 	f := newFile("internal/tensor", "panel_neon", "arm64", importQuant)
-	f.setter("integersNEON", "puts the kernels of this file into a table.", f.integers("NEON", (*fn).integerNEON))
+	table := f.integers("NEON", (*fn).integerNEON)
+	table = append(table, f.transposes("NEON", f.transposeNEON)...)
+	f.setter("integersNEON", "puts the kernels of this file into a table.", table)
 	return f
 }
 

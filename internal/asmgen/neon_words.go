@@ -27,7 +27,7 @@ var instructions = map[string]uint32{
 	"uzp1": 0x4E001800, "uzp2": 0x4E005800, "zip1": 0x4E003800, "zip2": 0x4E007800, "trn1": 0x4E002800, "trn2": 0x4E006800,
 	"and": 0x4E201C00, "bic": 0x4E601C00, "orr": 0x4EA01C00, "eor": 0x6E201C00, "bsl": 0x6E601C00, "bit": 0x6EA01C00, "bif": 0x6EE01C00,
 	"fadd": 0x4E20D400, "fsub": 0x4EA0D400, "fmul": 0x6E20DC00, "fdiv": 0x6E20FC00, "fmla": 0x4E20CC00, "fmls": 0x4EA0CC00, "fmax": 0x4E20F400, "fmin": 0x4EA0F400,
-	"fcmgt": 0x6EA0E400, "fcmeq": 0x4E20E400, "facge": 0x6E20EC00,
+	"fcmgt": 0x6EA0E400, "fcmeq": 0x4E20E400, "facge": 0x6E20EC00, "faddp": 0x6E20D400,
 	"fneg": 0x6EA0F800, "fabs": 0x4EA0F800, "frintn": 0x4E218800, "fcvtns": 0x4E21A800, "scvtf": 0x4E21D800, "ucvtf": 0x6E21D800,
 }
 
@@ -37,6 +37,10 @@ func (a *fn) v(name, lanes string, regs ...int) {
 	size, known := lanesNEON[lanes]
 	if !ok || !known {
 		panic("no instruction " + name + " of " + lanes)
+	}
+	switch name {
+	case "and", "bic", "orr", "eor", "bsl", "bit", "bif": // bits have no lanes
+		size, lanes = 0, "16b"
 	}
 	if isFloat := strings.HasPrefix(name, "f") || strings.HasSuffix(name, "cvtf"); isFloat {
 		size -= 2

@@ -2,11 +2,18 @@ package tensor
 
 import "github.com/mlxbuild/mlxbuild/internal/cpu"
 
-// kernelsOf are those of a level: products. What lies between them, and laying out panels, is plain Go.
+// kernelsOf are those of a level.
 func kernelsOf(l cpu.Level) (k kernels) {
 	if l == cpu.NEON {
+		k.opsKernels = opsNEON
 		integersNEON(&k)
 		floatsNEON(&k)
 	}
 	return k
+}
+
+var opsNEON = opsKernels{
+	add: addNEON, blend: blendNEON, scaleTo: scaleToNEON, sumSquares: sumSquaresNEON, normalize: normalizeNEON,
+	turn: turnNEON, siluMul: siluMulNEON, exps: expsNEON, softmax: softmaxNEON, narrow: narrowNEON, mulVectors: mulVectorsNEON, extremes: extremesNEON, largest64: largest64NEON, round64: round64NEON,
+	pack: [forms]func(*byte, *int32){asWords: packWordsNEON, asNibbleBytes: packNibblesNEON, asOctetBytes: packOctetsNEON}, turnFloats: turnFloatsNEON, turnBytes: turnBytesNEON,
 }

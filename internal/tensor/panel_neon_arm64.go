@@ -264,6 +264,21 @@ func mulByteF32X16By12NEON(dst *float32, stride int, panel *byte, x *byte, scale
 //go:noescape
 func mulMiniBF16X16By12NEON(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 
+// transposeNibbleNEON puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeNibbleNEON(dst *byte, src *byte, stride int, fours int)
+
+// transposeByteNEON puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeByteNEON(dst *byte, src *byte, stride int, fours int)
+
+// transposeWordsNEON puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeWordsNEON(dst *byte, src *byte, stride int, fours int)
+
 // integersNEON puts the kernels of this file into a table.
 func integersNEON(k *kernels) {
 	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1NEON
@@ -318,4 +333,9 @@ func integersNEON(k *kernels) {
 	k.integers[octets][quant.F32][0][3] = mulByteF32X8By12NEON
 	k.integers[octets][quant.F32][1][3] = mulByteF32X16By12NEON
 	k.integers[minis][quant.BF16][1][3] = mulMiniBF16X16By12NEON
+	k.transpose[nibbles] = transposeNibbleNEON
+	k.transpose[minis] = transposeNibbleNEON
+	k.transpose[octets] = transposeByteNEON
+	k.transpose[pairs] = transposeWordsNEON
+	k.transpose[wide] = transposeWordsNEON
 }

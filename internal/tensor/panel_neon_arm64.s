@@ -6,6 +6,10 @@ DATA miniBytes<>+0(SB)/8, $0x0c08060403020100
 DATA miniBytes<>+8(SB)/8, $0xf4f8fafcfdfeff00
 GLOBL miniBytes<>(SB), RODATA|NOPTR, $16
 
+DATA octets<>+0(SB)/8, $0x0705060403010200
+DATA octets<>+8(SB)/8, $0x0f0d0e0c0b090a08
+GLOBL octets<>(SB), RODATA|NOPTR, $16
+
 // func mulNibbleBF16X8By1NEON(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
 // mulNibbleBF16X8By1NEON multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
@@ -13709,4 +13713,321 @@ again5:
 	ADD $16, R15, R15
 	CMP $48, R15
 	BNE group1
+	RET
+
+// func transposeNibbleNEON(dst *byte, src *byte, stride int, fours int)
+//
+// transposeNibbleNEON puts 16 rows of words side by side: see transpose.
+TEXT ·transposeNibbleNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD stride+16(FP), R2
+	MOVD fours+24(FP), R3
+
+again1:
+	MOVD R1, R4
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e011804 // uzp1 v4.16b, v0.16b, v1.16b
+	WORD $0x4e015805 // uzp2 v5.16b, v0.16b, v1.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463880 // zip1 v0.8h, v4.8h, v6.8h
+	WORD $0x4e467881 // zip2 v1.8h, v4.8h, v6.8h
+	WORD $0x4e031844 // uzp1 v4.16b, v2.16b, v3.16b
+	WORD $0x4e035845 // uzp2 v5.16b, v2.16b, v3.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463882 // zip1 v2.8h, v4.8h, v6.8h
+	WORD $0x4e467883 // zip2 v3.8h, v4.8h, v6.8h
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 64(R0)
+	FMOVQ F2, 128(R0)
+	FMOVQ F3, 192(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e011804 // uzp1 v4.16b, v0.16b, v1.16b
+	WORD $0x4e015805 // uzp2 v5.16b, v0.16b, v1.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463880 // zip1 v0.8h, v4.8h, v6.8h
+	WORD $0x4e467881 // zip2 v1.8h, v4.8h, v6.8h
+	WORD $0x4e031844 // uzp1 v4.16b, v2.16b, v3.16b
+	WORD $0x4e035845 // uzp2 v5.16b, v2.16b, v3.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463882 // zip1 v2.8h, v4.8h, v6.8h
+	WORD $0x4e467883 // zip2 v3.8h, v4.8h, v6.8h
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 16(R0)
+	FMOVQ F1, 80(R0)
+	FMOVQ F2, 144(R0)
+	FMOVQ F3, 208(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e011804 // uzp1 v4.16b, v0.16b, v1.16b
+	WORD $0x4e015805 // uzp2 v5.16b, v0.16b, v1.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463880 // zip1 v0.8h, v4.8h, v6.8h
+	WORD $0x4e467881 // zip2 v1.8h, v4.8h, v6.8h
+	WORD $0x4e031844 // uzp1 v4.16b, v2.16b, v3.16b
+	WORD $0x4e035845 // uzp2 v5.16b, v2.16b, v3.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463882 // zip1 v2.8h, v4.8h, v6.8h
+	WORD $0x4e467883 // zip2 v3.8h, v4.8h, v6.8h
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 32(R0)
+	FMOVQ F1, 96(R0)
+	FMOVQ F2, 160(R0)
+	FMOVQ F3, 224(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e011804 // uzp1 v4.16b, v0.16b, v1.16b
+	WORD $0x4e015805 // uzp2 v5.16b, v0.16b, v1.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463880 // zip1 v0.8h, v4.8h, v6.8h
+	WORD $0x4e467881 // zip2 v1.8h, v4.8h, v6.8h
+	WORD $0x4e031844 // uzp1 v4.16b, v2.16b, v3.16b
+	WORD $0x4e035845 // uzp2 v5.16b, v2.16b, v3.16b
+	WORD $0x4ea51ca6 // orr v6.16b, v5.16b, v5.16b
+	WORD $0x6f0c4486 // sri v6.16b, v4.16b, #4
+	WORD $0x6f0c54a4 // sli v4.16b, v5.16b, #4
+	WORD $0x4e463882 // zip1 v2.8h, v4.8h, v6.8h
+	WORD $0x4e467883 // zip2 v3.8h, v4.8h, v6.8h
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 48(R0)
+	FMOVQ F1, 112(R0)
+	FMOVQ F2, 176(R0)
+	FMOVQ F3, 240(R0)
+	ADD $16, R1, R1
+	ADD $256, R0, R0
+	SUBS $1, R3, R3
+	BNE again1
+	RET
+
+// func transposeByteNEON(dst *byte, src *byte, stride int, fours int)
+//
+// transposeByteNEON puts 16 rows of words side by side: see transpose.
+TEXT ·transposeByteNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD stride+16(FP), R2
+	MOVD fours+24(FP), R3
+	MOVD $octets<>(SB), R12
+	FMOVQ 0(R12), F20
+
+again1:
+	MOVD R1, R4
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e140000 // tbl v0.16b, {v0.16b}, v20.16b
+	WORD $0x4e140021 // tbl v1.16b, {v1.16b}, v20.16b
+	WORD $0x4e140042 // tbl v2.16b, {v2.16b}, v20.16b
+	WORD $0x4e140063 // tbl v3.16b, {v3.16b}, v20.16b
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 64(R0)
+	FMOVQ F2, 128(R0)
+	FMOVQ F3, 192(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e140000 // tbl v0.16b, {v0.16b}, v20.16b
+	WORD $0x4e140021 // tbl v1.16b, {v1.16b}, v20.16b
+	WORD $0x4e140042 // tbl v2.16b, {v2.16b}, v20.16b
+	WORD $0x4e140063 // tbl v3.16b, {v3.16b}, v20.16b
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 16(R0)
+	FMOVQ F1, 80(R0)
+	FMOVQ F2, 144(R0)
+	FMOVQ F3, 208(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e140000 // tbl v0.16b, {v0.16b}, v20.16b
+	WORD $0x4e140021 // tbl v1.16b, {v1.16b}, v20.16b
+	WORD $0x4e140042 // tbl v2.16b, {v2.16b}, v20.16b
+	WORD $0x4e140063 // tbl v3.16b, {v3.16b}, v20.16b
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 32(R0)
+	FMOVQ F1, 96(R0)
+	FMOVQ F2, 160(R0)
+	FMOVQ F3, 224(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e140000 // tbl v0.16b, {v0.16b}, v20.16b
+	WORD $0x4e140021 // tbl v1.16b, {v1.16b}, v20.16b
+	WORD $0x4e140042 // tbl v2.16b, {v2.16b}, v20.16b
+	WORD $0x4e140063 // tbl v3.16b, {v3.16b}, v20.16b
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 48(R0)
+	FMOVQ F1, 112(R0)
+	FMOVQ F2, 176(R0)
+	FMOVQ F3, 240(R0)
+	ADD $16, R1, R1
+	ADD $256, R0, R0
+	SUBS $1, R3, R3
+	BNE again1
+	RET
+
+// func transposeWordsNEON(dst *byte, src *byte, stride int, fours int)
+//
+// transposeWordsNEON puts 16 rows of words side by side: see transpose.
+TEXT ·transposeWordsNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD stride+16(FP), R2
+	MOVD fours+24(FP), R3
+
+again1:
+	MOVD R1, R4
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 64(R0)
+	FMOVQ F2, 128(R0)
+	FMOVQ F3, 192(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 16(R0)
+	FMOVQ F1, 80(R0)
+	FMOVQ F2, 144(R0)
+	FMOVQ F3, 208(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 32(R0)
+	FMOVQ F1, 96(R0)
+	FMOVQ F2, 160(R0)
+	FMOVQ F3, 224(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	FMOVQ F0, 48(R0)
+	FMOVQ F1, 112(R0)
+	FMOVQ F2, 176(R0)
+	FMOVQ F3, 240(R0)
+	ADD $16, R1, R1
+	ADD $256, R0, R0
+	SUBS $1, R3, R3
+	BNE again1
 	RET
