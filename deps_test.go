@@ -43,7 +43,7 @@ var layers = []layer{
 	{"internal/safetensors", "internal/atomicfile internal/jsonx", "the file format knows nothing of models"},
 	{"internal/tokenizer", "internal/jsonx", "text to ids needs a tokenizer.json and nothing else"},
 	{"internal/chat", "internal/jsonx", "prompts to text needs a template and nothing else"},
-	{"internal/metric", "", "figures are made of numbers; they know no models"},
+	{"internal/metric", "internal/tensor", "figures are made of numbers, with the same bits on every machine; they know no models"},
 	{"internal/machine", "", "it looks at the machine, whatever is measured there"},
 	{"internal/prompt", "spec internal/tokenizer internal/chat", "text to ids, as a recipe asks for it"},
 	{"internal/stat", "", "it is arithmetic"},

@@ -1,6 +1,10 @@
 package metric
 
-import "math"
+import (
+	"math"
+
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
+)
 
 // Position is the comparison of two logit vectors of one position. Any number in it is NaN when a logit is NaN or infinite.
 type Position struct {
@@ -41,10 +45,10 @@ func (c *Comparer) Compare(a, b []float32, label int) Position {
 	for i := range a {
 		x, y := float64(a[i]), float64(b[i])
 		p.Abs = max(p.Abs, math.Abs(x-y))
-		dot, aa, bb = dot+x*y, aa+x*x, bb+y*y
+		dot, aa, bb = dot+float64(x*y), aa+float64(x*x), bb+float64(y*y)
 		pp, pq := c.first[i]/first.sum, c.second[i]/second.sum
 		p.Prob = max(p.Prob, math.Abs(pp-pq))
-		p.KL += pp * ((x - first.logSum) - (y - second.logSum))
+		p.KL += float64(pp * ((x - first.logSum) - (y - second.logSum)))
 	}
 	p.Largest = first.largest
 	if p.Abs > 0 {
@@ -88,11 +92,14 @@ func survey(v []float32, exponentials []float64) surveyed {
 	}
 	top := float64(v[s.best])
 	for i, x := range v {
-		e := math.Exp(float64(x) - top)
+		exponentials[i] = float64(x) - top // in a loop of its own: widening waits for what is in the register that it writes to, so for the exponential before
+	}
+	for i, x := range exponentials {
+		e := exponential(x)
 		exponentials[i] = e
 		s.sum += e
 	}
-	s.logSum = top + math.Log(s.sum)
+	s.logSum = top + tensor.Log(s.sum)
 	return s
 }
 
@@ -111,7 +118,7 @@ func distance(a, b []float32, dot, aa, bb float64) float64 {
 	var d2 float64
 	for i := range a {
 		d := float64(a[i])/na - float64(b[i])/nb
-		d2 += d * d
+		d2 += float64(d * d)
 	}
 	return d2 / 2
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"sort"
+
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
 // Value is a figure with its 95 % interval; without one, Low and High equal Value.
@@ -158,14 +160,14 @@ func (f *fidelity) figures(weights []int) (out [len(drawn)]float64) {
 		}
 		s := &f.sums[i]
 		n, top1, top5, labels = n+w*s.n, top1+w*s.top1, top5+w*s.top5, labels+w*s.labels
-		kl, nll, otherNLL = kl+float64(w)*s.kl, nll+float64(w)*s.nll, otherNLL+float64(w)*s.otherNLL
+		kl, nll, otherNLL = kl+float64(float64(w)*s.kl), nll+float64(float64(w)*s.nll), otherNLL+float64(float64(w)*s.otherNLL)
 	}
 	total := float64(n)
 	median, p99 := math.NaN(), math.NaN()
 	if !f.broken {
 		median, p99 = f.quantiles(weights, n)
 	}
-	return [len(drawn)]float64{kl / total, median, p99, float64(top1) / total, float64(top5) / total, math.Exp((otherNLL - nll) / float64(labels))}
+	return [len(drawn)]float64{kl / total, median, p99, float64(top1) / total, float64(top5) / total, tensor.Exp((otherNLL - nll) / float64(labels))}
 }
 
 // quantiles are the median and the 99th percentile of n positions, linear between neighbours as NumPy's.
@@ -183,7 +185,7 @@ func (f *fidelity) quantiles(weights []int, n int) (median, p99 float64) {
 			next++
 		}
 		for found < next && seen > min(int(ranks[found])+1, n-1) {
-			out[found] = low[found] + (ranks[found]-math.Floor(ranks[found]))*(p.kl-low[found])
+			out[found] = low[found] + float64((ranks[found]-math.Floor(ranks[found]))*(p.kl-low[found]))
 			found++
 		}
 		if found == 2 {
@@ -204,15 +206,15 @@ func Perplexity(chunks []Chunk) (reference, other float64) {
 	if labels == 0 {
 		return math.NaN(), math.NaN()
 	}
-	return math.Exp(nll / float64(labels)), math.Exp(otherNLL / float64(labels))
+	return tensor.Exp(nll / float64(labels)), tensor.Exp(otherNLL / float64(labels))
 }
 
 // quantile of sorted draws, linear between neighbours.
 func quantile(sorted []float64, q float64) float64 {
-	at := q * float64(len(sorted)-1)
+	at := float64(q * float64(len(sorted)-1))
 	i := int(at)
 	if i+1 >= len(sorted) {
 		return sorted[len(sorted)-1]
 	}
-	return sorted[i] + (at-float64(i))*(sorted[i+1]-sorted[i])
+	return sorted[i] + float64((at-float64(i))*(sorted[i+1]-sorted[i]))
 }

@@ -261,7 +261,7 @@ func layerError(a, b []float32, size int) (worst float64) {
 		var dd, aa float64
 		for i := at; i < at+size; i++ {
 			d := float64(a[i]) - float64(b[i])
-			dd, aa = dd+d*d, aa+float64(a[i])*float64(a[i])
+			dd, aa = dd+float64(d*d), aa+float64(float64(a[i])*float64(a[i]))
 		}
 		if dd != 0 {
 			worst = math.Max(worst, math.Sqrt(dd/aa))

@@ -18,7 +18,7 @@ import (
 const (
 	tokensCode    = "tokens/1"
 	referenceCode = "reference/1"
-	validateCode  = "validate/2"
+	validateCode  = "validate/3"
 )
 
 // Kind plans the validate section.
