@@ -80,6 +80,7 @@ type GenerateOptions struct {
 	Seed        uint64  // same seed, same text, on every machine
 	Stop        []int32 // nil: Info().EOS
 	IgnoreEOS   bool    // never stop at a token
+	Speculate   bool    // at temperature 0: compute several tokens at once where the text repeats itself; they are the same tokens. A runtime that cannot refuses
 }
 
 // Check the options. Its error is a *InputError.
@@ -93,6 +94,8 @@ func (o GenerateOptions) Check() error {
 		return &InputError{fmt.Sprintf("top_p is %v; it must be between 0 and 1", o.TopP)}
 	case !(o.MinP >= 0 && o.MinP <= 1):
 		return &InputError{fmt.Sprintf("min_p is %v; it must be between 0 and 1", o.MinP)}
+	case o.Speculate && o.Temperature > 0:
+		return &InputError{fmt.Sprintf("speculation needs temperature 0, where one token is the right one; it is %v", o.Temperature)}
 	}
 	return nil
 }

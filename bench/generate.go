@@ -59,7 +59,7 @@ func (b *bench) generate() error {
 	}
 	n := strconv.Itoa(newTokens)
 	ours := &side{name: "mlxbuild, 4 bits", command: func(int) *exec.Cmd {
-		return b.tool(cache, "--json", "generate", q4, "--raw", "-n", n, "-p", prompt)
+		return b.tool(cache, "--json", "generate", q4, "--raw", "--no-speculate", "-n", n, "-p", prompt)
 	}}
 	sides := []*side{ours}
 	if b.hasPython() {

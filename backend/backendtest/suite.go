@@ -33,7 +33,7 @@ func (s suite) run(t *testing.T) {
 	}{
 		{"identity", s.identity}, {"refuses other arithmetic", s.arithmetic}, {"refuses a missing folder", s.missing},
 		{"logits", s.logits}, {"hidden", s.hidden}, {"layers", s.layers}, {"refuses bad input", s.badInput}, {"refuses bad options", s.badOptions},
-		{"greedy is the likeliest", s.greedy}, {"batch equals single", s.batch}, {"same seed same text", s.seed},
+		{"greedy is the likeliest", s.greedy}, {"speculation changes nothing", s.speculation}, {"batch equals single", s.batch}, {"same seed same text", s.seed},
 		{"stops", s.stops}, {"events", s.events}, {"context is respected", s.context}, {"emit's error ends the call", s.emitError},
 		{"cancel", s.cancel}, {"memory", s.memory}, {"closed", s.closed}, {"two models at once", s.together},
 	} {
@@ -210,7 +210,8 @@ func wantInput(t *testing.T, what string, err error) {
 
 func (s suite) badOptions(t *testing.T) {
 	m := s.load(t)
-	for _, o := range []backend.GenerateOptions{{}, {MaxTokens: -1}, {MaxTokens: 1, Temperature: -1}, {MaxTokens: 1, TopP: 1.5}, {MaxTokens: 1, TopP: -0.5}, {MaxTokens: 1, MinP: 2}, {MaxTokens: 1, MinP: -1}} {
+	for _, o := range []backend.GenerateOptions{{}, {MaxTokens: -1}, {MaxTokens: 1, Temperature: -1}, {MaxTokens: 1, TopP: 1.5}, {MaxTokens: 1, TopP: -0.5}, {MaxTokens: 1, MinP: 2}, {MaxTokens: 1, MinP: -1},
+		{MaxTokens: 1, Temperature: 1, Speculate: true}} {
 		_, err := m.Generate(t.Context(), prompts, o, nil)
 		wantInput(t, fmt.Sprintf("%+v", o), err)
 	}
@@ -239,6 +240,23 @@ func (s suite) greedy(t *testing.T) {
 				t.Errorf("token %d is %d, the likeliest is %d", i, token, best)
 			}
 		}
+	}
+}
+
+// speculation gives the same tokens, or is refused.
+func (s suite) speculation(t *testing.T) {
+	m := s.load(t)
+	prompt := slices.Repeat([]int32{5, 9, 12}, 4)
+	o := backend.GenerateOptions{MaxTokens: 24, IgnoreEOS: true}
+	want := generate(t, m, [][]int32{prompt}, o)[0]
+	o.Speculate = true
+	got, err := m.Generate(t.Context(), [][]int32{prompt}, o, nil)
+	if err != nil {
+		wantInput(t, "speculation", err)
+		return
+	}
+	if !slices.Equal(got[0].Tokens, want.Tokens) || got[0].FinishReason != want.FinishReason {
+		t.Errorf("with drafts %v %s, without %v %s", got[0].Tokens, got[0].FinishReason, want.Tokens, want.FinishReason)
 	}
 }
 

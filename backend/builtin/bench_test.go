@@ -3,13 +3,17 @@ package builtin
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/prompt"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
+	"github.com/mlxbuild/mlxbuild/spec"
 )
 
 // BenchmarkDecode makes 32 tokens with the real model after a short prompt, and prints tokens a second after the first, and the time to the first.
@@ -137,4 +141,65 @@ func BenchmarkBatch(b *testing.B) {
 			b.ReportMetric(float64(b.N*texts*(tokens-1))/seconds, "tok/s")
 		})
 	}
+}
+
+// BenchmarkSpeculation makes 128 tokens with drafts and without, in turns, after prompts that are told again, after a question and after two prompts whose answers repeat little. It prints tokens a second of the fastest of both,
+// and their ratio.
+func BenchmarkSpeculation(b *testing.B) {
+	src := oracle.SmolLM2(b)
+	dir := quantized(b, src, uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}))
+	encoder, err := prompt.Load(src)
+	if err != nil {
+		b.Fatal(err)
+	}
+	prose, code := mustRead(b, "../../corpora/english.txt")[:2400], mustRead(b, "gate.go")
+	for _, compute := range []backend.Compute{backend.Fast, backend.Int8, backend.Float32} {
+		m := mustLoadIn(b, New(), dir, compute)
+		for _, c := range []struct {
+			name, text string
+			chat       bool
+		}{
+			{"prose again", prose + "\n\nThe same again:\n\n" + prose[:200], false},
+			{"code again", code + "\n// The same file with the type renamed to door:\n\n" + strings.ReplaceAll(code[:500], "gate", "door"), false},
+			{"question", "Why is the sky blue?", true},
+			{"story", "Write a story about a dragon who learns to paint.", true},
+			{"function", "def fibonacci(n):", false},
+		} {
+			doc, err := encoder.Render(spec.Prompt{Text: c.text}, prompt.Options{Chat: c.chat})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ids, err := encoder.Encode(doc)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("%s/%s", compute, c.name), func(b *testing.B) { benchmarkSpeculation(b, m, ids) })
+		}
+	}
+}
+
+func benchmarkSpeculation(b *testing.B, m backend.Model, prompt []int32) {
+	var best [2]float64 // without, with
+	for turn := 0; b.Loop(); turn++ {
+		for i := range best {
+			with := (turn + i) % 2
+			r, err := m.Generate(b.Context(), [][]int32{prompt}, backend.GenerateOptions{MaxTokens: 128, Speculate: with == 1}, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			at := r[0].At
+			best[with] = max(best[with], float64(len(at)-1)/(at[len(at)-1]-at[0]).Seconds())
+		}
+	}
+	b.ReportMetric(best[0], "plain_tok/s")
+	b.ReportMetric(best[1], "drafts_tok/s")
+	b.ReportMetric(best[1]/best[0], "ratio")
+}
+
+func mustRead(b *testing.B, path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return string(data)
 }

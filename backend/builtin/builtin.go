@@ -61,7 +61,7 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 }
 
 func newModel(s *settings, w *weights, workers int, a tensor.Arithmetic) *model {
-	m := &model{gate: newGate(s, w, workers)}
+	m := &model{gate: newGate(s, w, workers), pace: newPace()}
 	m.network = s.model.Network(w, m.pool, block, a)
 	m.hidden = make([]float32, block*m.info.HiddenSize)
 	m.tokens, m.places = make([]int32, 0, block), make([]arch.Place, 0, block)

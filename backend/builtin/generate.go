@@ -18,6 +18,8 @@ type sequence struct {
 	result  *backend.Result
 	last    int32 // the token that is to be computed next
 	done    bool
+
+	foresight *foresight // nil where nothing is drafted
 }
 
 func newSequence(m *model, prompt []int32) *sequence {
@@ -47,11 +49,11 @@ func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.Gener
 	if err := g.prefill(ctx); err != nil {
 		return nil, err
 	}
-	for g.left() {
+	for g.goesOn() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := g.step(); err != nil {
+		if err := g.advance(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -78,14 +80,23 @@ func (m *model) newGeneration(start time.Time, prompts [][]int32, o backend.Gene
 	for i, p := range prompts {
 		r := &g.results[i]
 		r.PromptTokens = len(p)
-		room := min(o.MaxTokens, m.limit()-len(p), 1<<16) // what is sure to fit; longer texts grow
-		r.Tokens, r.At = make([]int32, 0, room), make([]time.Duration, 0, room)
 		s := newSequence(m, p)
 		s.result, s.sampler = r, newSampler(o, desk)
+		room := g.room(s)
+		r.Tokens, r.At = make([]int32, 0, room), make([]time.Duration, 0, room)
 		g.sequences = append(g.sequences, s)
 	}
 	return g
 }
+
+// left is how many more tokens a text can have.
+func (g *generation) left(s *sequence) int {
+	made := len(s.result.Tokens)
+	return min(g.options.MaxTokens-made, g.limit()-len(s.prompt)-made)
+}
+
+// room for the tokens that a text is sure to have place for; longer texts grow.
+func (g *generation) room(s *sequence) int { return min(g.left(s), 1<<16) }
 
 // prefill reads the prompts and takes the first token of each, all at the end: texts that are made together begin together.
 func (g *generation) prefill(ctx context.Context) error {
@@ -103,14 +114,87 @@ func (g *generation) prefill(ctx context.Context) error {
 	return g.takeAll(g.sequences, 0, last)
 }
 
-// left reports whether any text is not done.
-func (g *generation) left() bool {
+// goesOn reports whether any text is not done.
+func (g *generation) goesOn() bool {
 	for _, s := range g.sequences {
 		if !s.done {
 			return true
 		}
 	}
 	return false
+}
+
+// advance makes tokens: one for every text, or several of the only one that is left.
+func (g *generation) advance(ctx context.Context) error {
+	if g.options.Speculate {
+		if i, ok := g.only(); ok {
+			return g.leap(ctx, i)
+		}
+	}
+	return g.step()
+}
+
+// only is the text that is left where the others are done.
+func (g *generation) only() (at int, ok bool) {
+	for i, s := range g.sequences {
+		if !s.done && ok {
+			return 0, false
+		}
+		if !s.done {
+			at, ok = i, true
+		}
+	}
+	return at, ok
+}
+
+// leap computes the next token of a text and those that are foretold to follow it together, and takes what comes out as far as it was foretold. What comes out for a token is the same bits whatever is computed with it, so the
+// tokens are those of steps; and what is kept of drafts that were wrong is written over by the next leap, before anything sees it.
+func (g *generation) leap(ctx context.Context, i int) error {
+	s := g.sequences[i]
+	if s.foresight == nil {
+		s.foresight = newForesight(g.room(s), s.prompt, s.result.Tokens)
+	}
+	var drafts [headRows - 1]int32
+	draft := drafts[:g.draftSize(s)]
+	s.foresight.draft(draft)
+	start := time.Now()
+	logits := g.computeWith(s, draft)
+	g.pace.note(len(draft), time.Since(start).Seconds())
+	for k := range 1 + len(draft) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := g.take(i, logits[k*g.info.VocabSize:][:g.info.VocabSize]); err != nil {
+			return err
+		}
+		if s.done || k < len(draft) && s.last != draft[k] {
+			break
+		}
+	}
+	g.noteDecode()
+	return nil
+}
+
+// draftSize is 0 where nothing is foretold, or what is has not been right often enough. No draft is longer than the text can become.
+func (g *generation) draftSize(s *sequence) int {
+	if s.foresight.next == 0 {
+		return 0
+	}
+	return g.pace.size(s.foresight.right, g.left(s)-1)
+}
+
+// computeWith computes the next token of a text with a draft behind it, and returns their logits.
+func (g *generation) computeWith(s *sequence, draft []int32) []float32 {
+	position := len(s.prompt) + len(s.result.Tokens) - 1
+	s.kv.Grow(position + 1 + len(draft))
+	g.begin()
+	g.add(s, s.last, position)
+	for k, token := range draft {
+		g.add(s, token, position+1+k)
+	}
+	logits := g.logits[:len(g.tokens)*g.info.VocabSize]
+	g.network.Logits(logits, g.forward())
+	return logits
 }
 
 // step makes one token for every text that is not done, a block of texts at a time.
@@ -168,10 +252,13 @@ func (g *generation) take(i int, logits []float32) error {
 	s.last = s.sampler.pick(logits)
 	at := time.Since(g.start)
 	r.Tokens, r.At = append(r.Tokens, s.last), append(r.At, at)
+	if s.foresight != nil {
+		s.foresight.add(s.last)
+	}
 	switch {
 	case slices.Contains(g.stops, s.last):
 		s.done, r.FinishReason = true, backend.FinishStop
-	case len(r.Tokens) >= g.options.MaxTokens || len(s.prompt)+len(r.Tokens) >= g.limit():
+	case g.left(s) == 0:
 		s.done, r.FinishReason = true, backend.FinishLength
 	}
 	if g.emit == nil {

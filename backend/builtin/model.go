@@ -27,6 +27,7 @@ type model struct {
 	tokens []int32   // of the block at hand
 	places []arch.Place
 	logits []float32 // [headRows, vocabulary]; made when first needed
+	pace   pace
 }
 
 // note records what is in use in a phase, extra being the bytes that belong to a call.

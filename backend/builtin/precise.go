@@ -123,6 +123,9 @@ func (p *precise) Generate(ctx context.Context, prompts [][]int32, o backend.Gen
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	if o.Speculate {
+		return nil, &backend.InputError{What: "float64 is not for speed: it does not speculate"}
+	}
 	if len(prompts) == 0 {
 		return nil, &backend.InputError{What: "there are no prompts"}
 	}

@@ -212,7 +212,7 @@ func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.Gener
 	if stops == nil {
 		stops = []int32{}
 	}
-	request := map[string]any{"prompts": prompts, "options": map[string]any{"max_tokens": o.MaxTokens, "temperature": o.Temperature, "top_p": o.TopP, "min_p": o.MinP, "seed": o.Seed, "stop": stops, "quiet": emit == nil}}
+	request := map[string]any{"prompts": prompts, "options": map[string]any{"max_tokens": o.MaxTokens, "temperature": o.Temperature, "top_p": o.TopP, "min_p": o.MinP, "seed": o.Seed, "stop": stops, "speculate": o.Speculate, "quiet": emit == nil}}
 	var answer struct {
 		Tokens [][]int32        `json:"tokens"`
 		Finish []string         `json:"finish"`

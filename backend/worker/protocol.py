@@ -123,6 +123,8 @@ class Texts:
         self.call, self.context = call, context
         self.prompts = call["prompts"]
         self.options = call["options"]
+        if self.options["speculate"]:
+            raise Failure("bad_input", "this runtime does not speculate")
         self.quiet = self.options["quiet"]  # nobody listens: nothing is said while the clock runs
         self.stop = set(self.options["stop"])
         self.tokens = [[] for _ in self.prompts]

@@ -69,6 +69,7 @@ type request struct {
 		MinP        float64 `json:"min_p"`
 		Seed        uint64  `json:"seed"`
 		Stop        []int32 `json:"stop"`
+		Speculate   bool    `json:"speculate"`
 		Quiet       bool    `json:"quiet"`
 	} `json:"options"`
 
@@ -221,7 +222,7 @@ func (s *server) generate(r request, m backend.Model) (map[string]any, error) {
 		}
 		return nil
 	}
-	results, err := m.Generate(r.ctx, r.Prompts, backend.GenerateOptions{MaxTokens: o.MaxTokens, Temperature: o.Temperature, TopP: o.TopP, MinP: o.MinP, Seed: o.Seed, Stop: o.Stop}, emit)
+	results, err := m.Generate(r.ctx, r.Prompts, backend.GenerateOptions{MaxTokens: o.MaxTokens, Temperature: o.Temperature, TopP: o.TopP, MinP: o.MinP, Seed: o.Seed, Stop: o.Stop, Speculate: o.Speculate}, emit)
 	if err != nil {
 		return nil, err
 	}

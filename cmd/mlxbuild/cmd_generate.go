@@ -28,6 +28,7 @@ type generateCmd struct {
 	TopP        float64  `name:"top-p" default:"1" placeholder:"P" help:"Sample from the likeliest tokens that make up this probability (default 1: all)."`
 	MinP        float64  `name:"min-p" default:"0" placeholder:"P" help:"Leave out tokens less likely than this times the likeliest (default 0: none)."`
 	Seed        uint64   `default:"0" placeholder:"N" help:"Same seed, same text, on every machine (default 0)."`
+	Speculate   *bool    `negatable:"" help:"Where the text repeats itself, compute several tokens at once: the same text, sooner (default: builtin does, at temperature 0)."`
 }
 
 func (generateCmd) Help() string {
@@ -35,7 +36,9 @@ func (generateCmd) Help() string {
 prompt as it stands.
 
   mlxbuild generate smollm2/q4 -p "Why is the sky blue?"
-  mlxbuild generate ./models/my-mlx-model --raw -p "Once upon a time" --temperature 0.8 --seed 7`
+  mlxbuild generate ./models/my-mlx-model --raw -p "Once upon a time" --temperature 0.8 --seed 7
+
+--no-speculate makes one token at a time, for who wants to know how fast that is.`
 }
 
 func (c generateCmd) Run(a *app) error {
@@ -50,6 +53,13 @@ func (c generateCmd) Run(a *app) error {
 	compute := generate.Compute(runtime)
 	if c.Compute != "auto" {
 		compute = backend.Compute(c.Compute)
+	}
+	speculate := generate.Speculates(runtime, compute, c.Temperature)
+	if c.Speculate != nil {
+		if *c.Speculate && !speculate {
+			return &fault{code: exitUsage, msg: fmt.Sprintf("--speculate is for the runtime builtin in another arithmetic than float64, and this is %s in %s", runtime, compute)}
+		}
+		speculate = *c.Speculate
 	}
 	s, err := generate.Open(a.ctx, a.runtimes.Find(runtime), dir, compute)
 	var missing *backend.MissingError
@@ -68,7 +78,7 @@ func (c generateCmd) Run(a *app) error {
 	}
 	var answers []answer
 	for _, prompt := range c.Prompt {
-		t, err := c.one(a, s, prompt)
+		t, err := c.one(a, s, prompt, speculate)
 		if a.ctx.Err() != nil {
 			return executor.ErrInterrupted
 		}
@@ -78,7 +88,7 @@ func (c generateCmd) Run(a *app) error {
 		answers = append(answers, answer{t.Text, t.Total.Seconds(), t.FirstToken.Seconds() * 1000, decodeRate(t)})
 	}
 	if a.json {
-		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": compute, "answers": answers})
+		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": compute, "speculate": speculate, "answers": answers})
 	}
 	return nil
 }
@@ -93,12 +103,14 @@ func (c generateCmd) check() error {
 		return &fault{code: exitUsage, msg: "--top-p must be above 0 and at most 1"}
 	case c.MinP < 0 || c.MinP > 1:
 		return &fault{code: exitUsage, msg: "--min-p must be between 0 and 1"}
+	case c.Temperature > 0 && c.Speculate != nil && *c.Speculate:
+		return &fault{code: exitUsage, msg: "--speculate needs --temperature 0: drafts are compared with the likeliest token"}
 	}
 	return nil
 }
 
 // one writes the text as it comes, and a line of figures on standard error.
-func (c generateCmd) one(a *app, s *generate.Session, prompt string) (generate.Timed, error) {
+func (c generateCmd) one(a *app, s *generate.Session, prompt string, speculate bool) (generate.Timed, error) {
 	chat := s.HasTemplate() && !c.Raw
 	if c.System != "" && !chat {
 		return generate.Timed{}, &fault{code: exitUsage, msg: "--system needs a chat template, and none is used here"}
@@ -111,7 +123,7 @@ func (c generateCmd) one(a *app, s *generate.Session, prompt string) (generate.T
 		emit = nil
 	}
 	t, err := s.Text(a.ctx, spec.Prompt{Text: prompt}, generate.Options{Prompt: promptpkg.Options{Chat: chat, System: c.System},
-		Generate: backend.GenerateOptions{MaxTokens: c.MaxTokens, Temperature: c.Temperature, TopP: c.TopP, MinP: c.MinP, Seed: c.Seed}}, emit)
+		Generate: backend.GenerateOptions{MaxTokens: c.MaxTokens, Temperature: c.Temperature, TopP: c.TopP, MinP: c.MinP, Seed: c.Seed, Speculate: speculate}}, emit)
 	if a.json || err != nil {
 		return t, err
 	}

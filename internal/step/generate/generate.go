@@ -132,7 +132,8 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	out := Texts{Runtime: a.runtime.Name(), Compute: string(compute)}
 	for _, p := range a.entry.Prompts.Prompts {
 		text, err := s.Text(ctx, p, Options{Prompt: prompt.Options{Chat: a.entry.Prompts.Chat, System: a.entry.Prompts.System, Now: prompt.SomeDay}, Generate: backend.GenerateOptions{
-			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed}}, nil)
+			MaxTokens: a.entry.MaxTokens, Temperature: a.entry.Temperature, TopP: a.entry.TopP, MinP: a.entry.MinP, Seed: a.entry.Seed,
+			Speculate: Speculates(a.runtime.Name(), compute, a.entry.Temperature)}}, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -24,6 +24,11 @@ func Compute(runtime string) backend.Compute {
 	return backend.Float32
 }
 
+// Speculates reports whether text is made with drafts unless it is asked otherwise: where a runtime can, because the text is the same and hardly ever later.
+func Speculates(runtime string, compute backend.Compute, temperature float64) bool {
+	return runtime == "builtin" && compute != backend.Float64 && temperature == 0
+}
+
 // Open loads an MLX model folder.
 func Open(ctx context.Context, r backend.Runtime, dir string, compute backend.Compute) (*Session, error) {
 	prompts, err := prompt.Load(dir)
