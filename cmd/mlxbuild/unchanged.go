@@ -64,21 +64,31 @@ func (a *app) unchanged(args []string) bool {
 	if a.snapshot = a.snapshotPath(args); a.snapshot == "" {
 		return false
 	}
-	data, err := os.ReadFile(a.snapshot)
-	if err != nil {
+	answer, ok := sameAs(a.snapshot)
+	if !ok {
 		return false
 	}
-	s := snapshot.Parse(data)
-	if s == nil || !s.Same() {
-		return false
-	}
-	how, sentence, _ := strings.Cut(string(s.Answer()), "\n")
+	how, sentence, _ := strings.Cut(string(answer), "\n")
 	a.json, a.quiet = strings.Contains(how, "json"), strings.Contains(how, "quiet")
 	if a.json {
 		a.endEvents("ok", nil)
 	}
 	a.saySummary(sentence, nil)
 	return true
+}
+
+// sameAs gives the answer of a snapshot file when nothing has changed since.
+func sameAs(file string) (answer []byte, ok bool) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, false
+	}
+	return snapshot.Same(f, info.Size())
 }
 
 // leaveSnapshot of a build that found nothing to do and said nothing but that.

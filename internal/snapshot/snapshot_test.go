@@ -4,10 +4,10 @@ package snapshot
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,17 +57,22 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func parsed(t testing.TB, taker *Taker) *Snapshot {
+// taken is a snapshot on disk.
+type taken []byte
+
+// Same looks again.
+func (data taken) Same() bool {
+	said, ok := Same(bytes.NewReader(data), int64(len(data)))
+	return ok && string(said) == "the answer"
+}
+
+func mustTake(t testing.TB, taker *Taker) taken {
 	t.Helper()
 	data, ok := taker.Format([]byte("the answer"))
 	if !ok {
 		t.Fatal("everything is old, and there is no snapshot")
 	}
-	s := Parse(data)
-	if s == nil || string(s.Answer()) != "the answer" {
-		t.Fatal("what was written is not read")
-	}
-	return s
+	return data
 }
 
 // changes are what a snapshot must see. Each gets a scene of its own.
@@ -132,7 +137,7 @@ func TestSeesChanges(t *testing.T) {
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			snap := parsed(t, s.look(later()))
+			snap := mustTake(t, s.look(later()))
 			if !snap.Same() || !snap.Same() {
 				t.Fatal("nothing has changed, and it says so")
 			}
@@ -148,7 +153,7 @@ func TestSeesChanges(t *testing.T) {
 // What is none of a build's business does not cost it its snapshot.
 func TestOverlooks(t *testing.T) {
 	s := newScene(t)
-	snap := parsed(t, s.look(later()))
+	snap := mustTake(t, s.look(later()))
 	time.Sleep(15 * time.Millisecond)
 	must(t, os.WriteFile(s.at("source/more/../../unrelated"), nil, 0o644))
 	must(t, os.WriteFile(s.at("records/another"), nil, 0o644))
@@ -189,7 +194,7 @@ func TestManyFolders(t *testing.T) {
 		}
 		taker.Folder(sub)
 	}
-	snap := parsed(t, taker)
+	snap := mustTake(t, taker)
 	if !snap.Same() {
 		t.Fatal("nothing has changed")
 	}
@@ -201,7 +206,7 @@ func TestManyFolders(t *testing.T) {
 		if snap.Same() {
 			t.Errorf("a change in folder %d was not seen", i)
 		}
-		snap = parsed(t, func() *Taker {
+		snap = mustTake(t, func() *Taker {
 			again := NewTaker(later())
 			for i := range folders {
 				again.Folder(filepath.Join(dir, fmt.Sprint(i)))
@@ -211,49 +216,122 @@ func TestManyFolders(t *testing.T) {
 	}
 }
 
-// Any damage makes it no snapshot at all.
+// Any damage makes it no snapshot at all, and so do blocks of another one.
 func TestDamage(t *testing.T) {
-	data, ok := newScene(t).look(later()).Format([]byte("the answer"))
-	if !ok {
-		t.Fatal("no snapshot")
+	data := mustTake(t, newScene(t).look(later()))
+	if !data.Same() {
+		t.Fatal("nothing has changed")
 	}
 	for n := range data {
-		if Parse(data[:n]) != nil {
+		if data[:n].Same() {
 			t.Fatalf("cut to %d bytes it is one", n)
 		}
 	}
 	for i := range data {
 		for bit := range 8 {
-			damaged := bytes.Clone(data)
-			damaged[i] ^= 1 << bit
-			if Parse(damaged) != nil {
+			data[i] ^= 1 << bit
+			if data.Same() {
 				t.Fatalf("with bit %d of byte %d turned it is one", bit, i)
 			}
+			data[i] ^= 1 << bit
 		}
 	}
-	for _, more := range []string{"x", "\x00", strings.Repeat("\x00", sha256.Size)} {
-		if Parse(append(bytes.Clone(data), more...)) != nil {
-			t.Fatalf("with %q behind it is one", more)
+	for _, more := range []string{"x", "\x00", strings.Repeat("\x00", blockSize), string(data)} {
+		if taken(append(bytes.Clone(data), more...)).Same() {
+			t.Fatalf("with %.9q behind it is one", more)
 		}
 	}
 }
 
-// FuzzParse gives it bodies with a right checksum: they may say anything, and must only ever be refused or be looked up.
-func FuzzParse(f *testing.F) {
-	data, _ := newScene(f).look(later()).Format([]byte("the answer"))
-	f.Add(data[len(magic) : len(data)-sha256.Size])
-	f.Add([]byte{0})
-	f.Add([]byte("\x01a\x04\x01/\x00\x00"))
-	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		whole := append([]byte(magic), body...)
-		sum := sha256.Sum256(whole)
-		s := Parse(append(whole, sum[:]...))
-		if s == nil {
-			return
+// TestBlocks has more entries than a block, in folders that are worth opening and in others. Blocks in another order, or fewer of them, are no snapshot.
+func TestBlocks(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 300 {
+		sub := longFolder(dir, i)
+		must(t, os.MkdirAll(sub, 0o755))
+		for k := range 1 + i%7 {
+			must(t, os.WriteFile(filepath.Join(sub, fmt.Sprint(k)), nil, 0o644))
 		}
-		s.Same()
-		if len(s.Answer()) > len(body) {
+	}
+	data := mustTake(t, lookIntoLong(dir))
+	blocks := slices.Collect(slices.Chunk(data, blockSize))
+	if len(blocks) < 5 || !data.Same() {
+		t.Fatalf("%d blocks, the same: %v", len(blocks), data.Same())
+	}
+	for i := range blocks {
+		for k := range i {
+			others := slices.Clone(blocks)
+			others[i], others[k] = others[k], others[i]
+			if taken(slices.Concat(others...)).Same() {
+				t.Fatalf("with blocks %d and %d in each other's place it is one", i, k)
+			}
+			others[i] = others[k]
+			if taken(slices.Concat(others...)).Same() {
+				t.Fatalf("with block %d twice it is one", i)
+			}
+		}
+		if taken(slices.Concat(slices.Delete(slices.Clone(blocks), i, i+1)...)).Same() {
+			t.Fatalf("without block %d it is one", i)
+		}
+	}
+	for i := range 300 {
+		name := filepath.Join(longFolder(dir, i), "0")
+		info, err := os.Stat(name)
+		must(t, err)
+		before := mustTake(t, lookIntoLong(dir))
+		must(t, os.Chtimes(name, time.Time{}, info.ModTime().Add(1)))
+		if before.Same() {
+			t.Fatalf("%s was touched, and it was not seen", name)
+		}
+	}
+}
+
+func longFolder(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprint(i), strings.Repeat("long", 20))
+}
+
+func lookIntoLong(dir string) *Taker {
+	taker := NewTaker(later())
+	for i := range 300 {
+		for k := range 1 + i%7 {
+			taker.File(filepath.Join(longFolder(dir, i), fmt.Sprint(k)))
+		}
+	}
+	return taker
+}
+
+// What does not fit into a block is in no snapshot.
+func TestTooLong(t *testing.T) {
+	for n := blockSize - 200; n < blockSize; n++ {
+		said := bytes.Repeat([]byte("x"), n)
+		data, ok := NewTaker(later()).Format(said)
+		if !ok {
+			if n < blockEnd-blockStart-8 {
+				t.Errorf("%d bytes are too long", n)
+			}
+			continue
+		}
+		if got, same := Same(bytes.NewReader(data), int64(len(data))); !same || !bytes.Equal(got, said) {
+			t.Fatalf("of %d bytes %d came back", n, len(got))
+		}
+	}
+	if _, ok := NewTaker(later()).Format(make([]byte, blockSize)); ok {
+		t.Error("an answer of a whole block fits into one")
+	}
+}
+
+// FuzzSame gives it blocks with right checksums: they may say anything, and must only ever be refused or be looked up.
+func FuzzSame(f *testing.F) {
+	data := mustTake(f, newScene(f).look(later()))
+	f.Add([]byte(data[blockStart:bytes.LastIndexAny(data[:blockEnd], "abcdefghijklmnopqrstuvwxyz")]), []byte{})
+	f.Add([]byte{0}, []byte{1})
+	f.Add([]byte("\x01\x09a"), []byte{})
+	f.Add([]byte("\x01\x01a\x02\x01/\x03\x06nobody"), []byte("\x02\x01/\x03\x01a"))
+	f.Add([]byte("\x01\x01a\x03\x01a"), []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		w := writer{payloads: [][]byte{first[:min(len(first), blockEnd-blockStart)], second[:min(len(second), blockEnd-blockStart)]}}
+		data := w.blocks()
+		if said, ok := Same(bytes.NewReader(data), int64(len(data))); ok && !bytes.Contains(data[:blockEnd], said) {
 			t.Fatal("an answer came from nowhere")
 		}
 	})
@@ -271,12 +349,9 @@ func BenchmarkSame(b *testing.B) {
 		}
 		taker.Folder(sub)
 	}
-	data, ok := taker.Format(nil)
-	if !ok {
-		b.Fatal("no snapshot")
-	}
+	data := mustTake(b, taker)
 	for b.Loop() {
-		if !Parse(data).Same() {
+		if !taken(data).Same() {
 			b.Fatal("nothing has changed")
 		}
 	}

@@ -32,7 +32,8 @@ func (t *Taker) Format(answer []byte) (data []byte, ok bool) {
 	if t.moved {
 		return nil, false
 	}
-	return format(answer, t.folders), true
+	data = format(answer, t.folders)
+	return data, data != nil
 }
 
 // File is a path where a file was read, or where there was none. Links are followed.
@@ -50,7 +51,7 @@ func (t *Taker) file(dir, name string) {
 	var st unix.Stat_t
 	err := unix.Fstatat(unix.AT_FDCWD, path, &st, 0)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		t.folders[dir] = append(t.folders[dir], entry{name: name, state: noFile})
+		t.folders[dir] = append(t.folders[dir], entry{name: []byte(name), state: noFile})
 		return
 	}
 	t.add(dir, name, followed, st, err)
@@ -126,9 +127,9 @@ func (t *Taker) add(dir, name string, s state, st unix.Stat_t, err error) {
 	switch {
 	case err == nil:
 		t.settled(st, nil)
-		t.folders[dir] = append(t.folders[dir], entry{name, s, tupleOf(&st)})
+		t.folders[dir] = append(t.folders[dir], entry{[]byte(name), s, tupleOf(&st)})
 	case err == unix.ENOENT || err == unix.ENOTDIR:
-		t.folders[dir] = append(t.folders[dir], entry{name: name, state: absent})
+		t.folders[dir] = append(t.folders[dir], entry{name: []byte(name), state: absent})
 		for dir = filepath.Dir(filepath.Join(dir, name)); ; dir = filepath.Dir(dir) {
 			var st unix.Stat_t
 			if err := unix.Fstatat(unix.AT_FDCWD, dir, &st, 0); err == nil || dir == filepath.Dir(dir) {
@@ -177,36 +178,69 @@ func Stat(path string) (text string, ok bool) {
 	if err := unix.Fstatat(unix.AT_FDCWD, path, &st, 0); err != nil {
 		return "", false
 	}
-	return string(entry{path, followed, tupleOf(&st)}.append(nil)), true
+	return string(entry{[]byte(path), followed, tupleOf(&st)}.append(nil)), true
 }
 
-// blockIsSame looks at one block of a snapshot again. Names are looked at from an open folder, which spares the kernel the way there. It is the one above those that a build wrote or read: opening each of them
-// would cost as much as looking at three files.
-func blockIsSame(block []byte) bool {
-	r := reader{rest: block}
-	path := string(r.block())
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	prefix := ""
-	if err != nil { // it is not there, or may not be read
-		fd, prefix = unix.AT_FDCWD, path+"/"
-	} else {
-		defer unix.Close(fd)
-	}
-	for len(r.rest) > 0 && !r.bad {
-		if !isSame(fd, prefix, r.entry()) {
+// allSame looks at the entries of a block again. Names are looked at from an open folder, which spares the kernel the way there. It is the one above those that a build wrote or read: opening each of them would cost as much as
+// looking at three files.
+func allSame(block []byte) bool {
+	from := place{fd: -1}
+	defer from.leave()
+	for {
+		var e entry
+		if e, block = nextEntry(block); block == nil {
 			return false
 		}
+		switch e.state {
+		case end:
+			return true
+		case answer:
+			return false // it is no place for one
+		case folder:
+			from.leave()
+			from.enter(string(e.name))
+		default:
+			if !from.known || !from.isSame(&e) {
+				return false
+			}
+		}
 	}
-	return !r.bad
 }
 
-func isSame(fd int, prefix string, e entry) bool {
-	var st unix.Stat_t
+// place is a folder that names are looked at from.
+type place struct {
+	known  bool
+	fd     int    // -1 where it could not be opened
+	prefix string // then
+}
+
+func (p *place) enter(dir string) {
+	p.known, p.prefix = true, ""
+	var err error
+	if p.fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil { // it is not there, or may not be read
+		p.fd, p.prefix = -1, dir+"/"
+	}
+}
+
+func (p *place) leave() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd)
+		p.fd = -1
+	}
+}
+
+func (p *place) isSame(e *entry) bool {
 	flags := 0
 	if e.state == itself {
 		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
-	err := unix.Fstatat(fd, prefix+e.name, &st, flags)
+	var st unix.Stat_t
+	var err error
+	if p.fd >= 0 {
+		err = unix.Fstatat(p.fd, string(e.name), &st, flags)
+	} else {
+		err = unix.Fstatat(unix.AT_FDCWD, p.prefix+string(e.name), &st, flags)
+	}
 	switch e.state {
 	case absent:
 		return err == unix.ENOENT || err == unix.ENOTDIR

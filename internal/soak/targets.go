@@ -358,19 +358,21 @@ func memoSeeds(string) ([][]byte, error) {
 	return [][]byte{fixMemo(data)}, nil
 }
 
-// snapshotBody is a snapshot without its checksum: an answer, a folder that is there and a file in it that is not.
-const snapshotBody = "mlxbuild-snapshot 1\n\x06answer\x09\x01/\x00\x06nobody"
+// snapshotBody is what a snapshot's only block says: an answer, a folder that is there and a file in it that is not.
+const snapshotBody = "\x01\x06answer\x02\x01/\x03\x06nobody"
 
-// fixSnapshot puts the checksum behind it.
+// fixSnapshot makes the block.
 func fixSnapshot(body []byte) []byte {
-	sum := cache.SumBytes(body)
-	return append(bytes.Clone(body), sum[:]...)
+	block := make([]byte, 16<<10)
+	end := len(block) - 32
+	copy(block[copy(block, "mlxbuild-snapshot 2\n\x00\x00\x00\x00\x01\x00\x00\x00"):end], body)
+	sum := cache.SumBytes(block[:end])
+	copy(block[end:], sum[:])
+	return block
 }
 
 func parseSnapshot(data []byte) string {
-	if s := snapshot.Parse(data); s != nil {
-		s.Same()
-	}
+	snapshot.Same(bytes.NewReader(data), int64(len(data)))
 	return ""
 }
 
