@@ -5,9 +5,10 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 )
 
-// BenchmarkAttention is all layers of SmolLM2-135M: one token at some positions, and blocks of a prompt.
+// BenchmarkAttention is all layers of SmolLM2-135M: one token at some positions, and blocks of a prompt; it prints the time of the fastest.
 func BenchmarkAttention(b *testing.B) {
 	const layers, heads, kvHeads, dim = 30, 9, 3, 64
 	workers := min(2, runtime.GOMAXPROCS(0))
@@ -36,7 +37,9 @@ func BenchmarkAttention(b *testing.B) {
 				for i := range places {
 					places[i] = Place{kv, c.positions - c.tokens + i}
 				}
+				fastest := time.Hour
 				for b.Loop() {
+					start := time.Now()
 					for layer = range layers {
 						engine.Plan(places, 0)
 						pool.Run(work)
@@ -44,8 +47,10 @@ func BenchmarkAttention(b *testing.B) {
 							pool.Run(merge)
 						}
 					}
+					fastest = min(fastest, time.Since(start))
 				}
-				b.ReportMetric(float64(kv.shape.PageBytes())/PagePositions*float64(c.positions*b.N)/1e9/b.Elapsed().Seconds(), "GB/s")
+				b.ReportMetric(float64(fastest.Microseconds())/1000, "ms")
+				b.ReportMetric(float64(kv.shape.PageBytes())/PagePositions*float64(c.positions)/1e9/fastest.Seconds(), "GB/s")
 			})
 		}
 	}

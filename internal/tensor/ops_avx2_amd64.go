@@ -37,7 +37,7 @@ func turnAVX2(low *float32, high *float32, cos *float32, sin *float32, steps int
 //go:noescape
 func siluMulAVX2(dst *float32, gate *float32, up *float32, steps int)
 
-// expsAVX2 replaces 16 numbers a step by their exponentials: see Exp32.
+// expsAVX2 replaces 16 numbers a step by their exponentials: see exp32.
 //
 //go:noescape
 func expsAVX2(x *float32, steps int)

@@ -12,16 +12,6 @@ DATA signs<>+48(SB)/8, $0x8000000080000000
 DATA signs<>+56(SB)/8, $0x8000000080000000
 GLOBL signs<>(SB), RODATA|NOPTR, $64
 
-DATA expMost<>+0(SB)/8, $0x42b2000042b20000
-DATA expMost<>+8(SB)/8, $0x42b2000042b20000
-DATA expMost<>+16(SB)/8, $0x42b2000042b20000
-DATA expMost<>+24(SB)/8, $0x42b2000042b20000
-DATA expMost<>+32(SB)/8, $0x42b2000042b20000
-DATA expMost<>+40(SB)/8, $0x42b2000042b20000
-DATA expMost<>+48(SB)/8, $0x42b2000042b20000
-DATA expMost<>+56(SB)/8, $0x42b2000042b20000
-GLOBL expMost<>(SB), RODATA|NOPTR, $64
-
 DATA expLeast<>+0(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+8(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+16(SB)/8, $0xc2d00000c2d00000
@@ -31,6 +21,16 @@ DATA expLeast<>+40(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+48(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+56(SB)/8, $0xc2d00000c2d00000
 GLOBL expLeast<>(SB), RODATA|NOPTR, $64
+
+DATA expMost<>+0(SB)/8, $0x42b2000042b20000
+DATA expMost<>+8(SB)/8, $0x42b2000042b20000
+DATA expMost<>+16(SB)/8, $0x42b2000042b20000
+DATA expMost<>+24(SB)/8, $0x42b2000042b20000
+DATA expMost<>+32(SB)/8, $0x42b2000042b20000
+DATA expMost<>+40(SB)/8, $0x42b2000042b20000
+DATA expMost<>+48(SB)/8, $0x42b2000042b20000
+DATA expMost<>+56(SB)/8, $0x42b2000042b20000
+GLOBL expMost<>(SB), RODATA|NOPTR, $64
 
 DATA log2e<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b
 DATA log2e<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b
@@ -364,10 +364,11 @@ TEXT ·siluMulAVX2(SB), NOSPLIT, $0-32
 again1:
 	VMOVUPS 0(SI), Y8
 	VXORPS signs<>(SB), Y8, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -380,6 +381,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -395,10 +397,11 @@ again1:
 	VMOVUPS Y0, 0(DI)
 	VMOVUPS 32(SI), Y8
 	VXORPS signs<>(SB), Y8, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -411,6 +414,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -434,17 +438,18 @@ again1:
 
 // func expsAVX2(x *float32, steps int)
 //
-// expsAVX2 replaces 16 numbers a step by their exponentials: see Exp32.
+// expsAVX2 replaces 16 numbers a step by their exponentials: see exp32.
 TEXT ·expsAVX2(SB), NOSPLIT, $0-16
 	MOVQ x+0(FP), DI
 	MOVQ steps+8(FP), CX
 
 again1:
 	VMOVUPS 0(DI), Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -457,6 +462,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -468,10 +474,11 @@ again1:
 	VMULPS Y1, Y3, Y0
 	VMOVUPS Y0, 0(DI)
 	VMOVUPS 32(DI), Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -484,6 +491,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -558,10 +566,11 @@ again1:
 again2:
 	VMOVUPS 0(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -574,6 +583,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -587,10 +597,11 @@ again2:
 	VADDPS Y0, Y10, Y10
 	VMOVUPS 32(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -603,6 +614,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -616,10 +628,11 @@ again2:
 	VADDPS Y0, Y11, Y11
 	VMOVUPS 64(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -632,6 +645,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -645,10 +659,11 @@ again2:
 	VADDPS Y0, Y10, Y10
 	VMOVUPS 96(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -661,6 +676,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -674,10 +690,11 @@ again2:
 	VADDPS Y0, Y11, Y11
 	VMOVUPS 128(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -690,6 +707,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -703,10 +721,11 @@ again2:
 	VADDPS Y0, Y10, Y10
 	VMOVUPS 160(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -719,6 +738,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -732,10 +752,11 @@ again2:
 	VADDPS Y0, Y11, Y11
 	VMOVUPS 192(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -748,6 +769,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1
@@ -761,10 +783,11 @@ again2:
 	VADDPS Y0, Y10, Y10
 	VMOVUPS 224(DI), Y0
 	VSUBPS Y12, Y0, Y0
+	VMOVUPS expLeast<>(SB), Y2
+	VCMPPS $0x15, Y2, Y0, Y4
+	VMAXPS Y0, Y2, Y0
 	VMOVUPS expMost<>(SB), Y2
 	VMINPS Y0, Y2, Y0
-	VMOVUPS expLeast<>(SB), Y2
-	VMAXPS Y0, Y2, Y0
 	VMOVUPS log2e<>(SB), Y2
 	VFMADD213PS float3to22<>(SB), Y0, Y2
 	VSUBPS float3to22<>(SB), Y2, Y1
@@ -777,6 +800,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
 	VFMADD213PS ones<>(SB), Y0, Y3
+	VANDPS Y4, Y3, Y3
 	VPSUBD float3to22<>(SB), Y2, Y1
 	VPSRAD $1, Y1, Y2
 	VPSUBD Y2, Y1, Y1

@@ -37,7 +37,7 @@ func turnAVX512(low *float32, high *float32, cos *float32, sin *float32, steps i
 //go:noescape
 func siluMulAVX512(dst *float32, gate *float32, up *float32, steps int)
 
-// expsAVX512 replaces 16 numbers a step by their exponentials: see Exp32.
+// expsAVX512 replaces 16 numbers a step by their exponentials: see exp32.
 //
 //go:noescape
 func expsAVX512(x *float32, steps int)

@@ -12,16 +12,6 @@ DATA signs<>+48(SB)/8, $0x8000000080000000
 DATA signs<>+56(SB)/8, $0x8000000080000000
 GLOBL signs<>(SB), RODATA|NOPTR, $64
 
-DATA expMost<>+0(SB)/8, $0x42b2000042b20000
-DATA expMost<>+8(SB)/8, $0x42b2000042b20000
-DATA expMost<>+16(SB)/8, $0x42b2000042b20000
-DATA expMost<>+24(SB)/8, $0x42b2000042b20000
-DATA expMost<>+32(SB)/8, $0x42b2000042b20000
-DATA expMost<>+40(SB)/8, $0x42b2000042b20000
-DATA expMost<>+48(SB)/8, $0x42b2000042b20000
-DATA expMost<>+56(SB)/8, $0x42b2000042b20000
-GLOBL expMost<>(SB), RODATA|NOPTR, $64
-
 DATA expLeast<>+0(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+8(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+16(SB)/8, $0xc2d00000c2d00000
@@ -31,6 +21,16 @@ DATA expLeast<>+40(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+48(SB)/8, $0xc2d00000c2d00000
 DATA expLeast<>+56(SB)/8, $0xc2d00000c2d00000
 GLOBL expLeast<>(SB), RODATA|NOPTR, $64
+
+DATA expMost<>+0(SB)/8, $0x42b2000042b20000
+DATA expMost<>+8(SB)/8, $0x42b2000042b20000
+DATA expMost<>+16(SB)/8, $0x42b2000042b20000
+DATA expMost<>+24(SB)/8, $0x42b2000042b20000
+DATA expMost<>+32(SB)/8, $0x42b2000042b20000
+DATA expMost<>+40(SB)/8, $0x42b2000042b20000
+DATA expMost<>+48(SB)/8, $0x42b2000042b20000
+DATA expMost<>+56(SB)/8, $0x42b2000042b20000
+GLOBL expMost<>(SB), RODATA|NOPTR, $64
 
 DATA log2e<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b
 DATA log2e<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b
@@ -306,10 +306,11 @@ TEXT ·siluMulAVX512(SB), NOSPLIT, $0-32
 again1:
 	VMOVUPS 0(SI), Z8
 	VXORPS signs<>(SB), Z8, Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -322,7 +323,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VADDPS ones<>(SB), Z0, Z0
 	VDIVPS Z0, Z8, Z0
 	VMULPS 0(R8), Z0, Z0
@@ -337,17 +338,18 @@ again1:
 
 // func expsAVX512(x *float32, steps int)
 //
-// expsAVX512 replaces 16 numbers a step by their exponentials: see Exp32.
+// expsAVX512 replaces 16 numbers a step by their exponentials: see exp32.
 TEXT ·expsAVX512(SB), NOSPLIT, $0-16
 	MOVQ x+0(FP), DI
 	MOVQ steps+8(FP), CX
 
 again1:
 	VMOVUPS 0(DI), Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -360,7 +362,7 @@ again1:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VMOVUPS Z0, 0(DI)
 	ADDQ $64, DI
 	DECQ CX
@@ -413,10 +415,11 @@ again1:
 again2:
 	VMOVUPS 0(DI), Z0
 	VSUBPS Z12, Z0, Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -429,15 +432,16 @@ again2:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VMOVUPS Z0, 0(DI)
 	VADDPS Z0, Z10, Z10
 	VMOVUPS 64(DI), Z0
 	VSUBPS Z12, Z0, Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -450,15 +454,16 @@ again2:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VMOVUPS Z0, 64(DI)
 	VADDPS Z0, Z10, Z10
 	VMOVUPS 128(DI), Z0
 	VSUBPS Z12, Z0, Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -471,15 +476,16 @@ again2:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VMOVUPS Z0, 128(DI)
 	VADDPS Z0, Z10, Z10
 	VMOVUPS 192(DI), Z0
 	VSUBPS Z12, Z0, Z0
+	VMOVUPS expLeast<>(SB), Z2
+	VCMPPS $0x15, Z2, Z0, K1
+	VMAXPS Z0, Z2, Z0
 	VMOVUPS expMost<>(SB), Z2
 	VMINPS Z0, Z2, Z0
-	VMOVUPS expLeast<>(SB), Z2
-	VMAXPS Z0, Z2, Z0
 	VMOVUPS log2e<>(SB), Z2
 	VFMADD213PS float3to22<>(SB), Z0, Z2
 	VSUBPS float3to22<>(SB), Z2, Z1
@@ -492,7 +498,7 @@ again2:
 	VFMADD213PS exp2<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
 	VFMADD213PS ones<>(SB), Z0, Z3
-	VSCALEFPS Z1, Z3, Z0
+	VSCALEFPS.Z Z1, Z3, K1, Z0
 	VMOVUPS Z0, 192(DI)
 	VADDPS Z0, Z10, Z10
 	ADDQ DX, DI
