@@ -140,18 +140,23 @@ func (a *Attention) sees(token int) (lo, hi int) {
 	return lo, hi
 }
 
-// splitJobs makes a job of each chunk.
+// splitJobs makes jobs of some chunks each, which follow each other: a worker reads on where it, and what fetches ahead of it, already is.
 func (a *Attention) splitJobs() {
 	a.jobs, a.merges = a.merges, a.jobs
+	chunks := 0
+	for i := range a.merges {
+		chunks += a.merges[i].hi - a.merges[i].lo
+	}
+	size := max(1, chunks/(enoughJobs*len(a.scratch)))
 	used := 0
 	for i := range a.merges {
 		m := &a.merges[i]
 		m.partial = used
-		for c := m.lo; c < m.hi; c++ {
-			one := *m
-			one.lo, one.hi, one.partial = c, c+1, used
-			a.jobs = append(a.jobs, one)
-			used++
+		for c := m.lo; c < m.hi; c += size {
+			part := *m
+			part.lo, part.hi, part.partial = c, min(c+size, m.hi), used
+			a.jobs = append(a.jobs, part)
+			used += part.hi - part.lo
 		}
 	}
 	if a.split = used > len(a.merges); !a.split {
@@ -172,7 +177,9 @@ func (a *Attention) Work(worker, layer int, q []float32, row func(token int) []f
 		j := &a.jobs[i]
 		a.pack(s, j, q)
 		if a.split {
-			a.chunk(s, &a.partials[j.partial], j, layer, j.lo)
+			for c := j.lo; c < j.hi; c++ {
+				a.chunk(s, &a.partials[j.partial+c-j.lo], j, layer, c)
+			}
 			continue
 		}
 		s.all.clear()

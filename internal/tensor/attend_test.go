@@ -150,6 +150,18 @@ func TestAttentionAtEachLevel(t *testing.T) {
 	})
 }
 
+// TestAttentionOfLongTexts has enough chunks that jobs have several of them.
+func TestAttentionOfLongTexts(t *testing.T) {
+	atEachLevel(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
+			for _, window := range []int{0, 1500} {
+				checkAttention(t, newAttention(rng, KVShape{2, 3, 16, typ}, 6, window, 25*chunk+3, randomFloats), 2)
+			}
+		}
+	})
+}
+
 func TestAttentionOfOddNumbers(t *testing.T) {
 	same := func(rng *rand.Rand, n int) []float32 {
 		x, v := make([]float32, n), float32(rng.NormFloat64())
