@@ -16,7 +16,7 @@ import (
 )
 
 // Code is this runtime's part of a cache key. It is raised when any result can change.
-const Code = "builtin/2"
+const Code = "builtin/3"
 
 // Computes are the arithmetics that it has.
 var Computes = []backend.Compute{backend.Float32, backend.Fast, backend.Int8, backend.Float64}

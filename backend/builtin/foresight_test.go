@@ -92,6 +92,8 @@ func speculated(t *testing.T, m *model, p pace, prompts [][]int32, o backend.Gen
 	o.Speculate = true
 	m.pace = p
 	g := m.newGeneration(time.Now(), prompts, o, nil)
+	var err error
+	defer g.end(&err)
 	if err := g.prefill(t.Context()); err != nil {
 		t.Fatal(err)
 	}

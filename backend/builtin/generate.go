@@ -26,6 +26,13 @@ func newSequence(m *model, prompt []int32) *sequence {
 	return &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: prompt}
 }
 
+// end gives back what the text took. err is that of the call.
+func (s *sequence) end(err *error) {
+	if e := s.kv.Release(); *err == nil {
+		*err = e
+	}
+}
+
 // Generate reads the prompts one after the other, in blocks, and then makes one token for each text at a time.
 func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) (_ []backend.Result, err error) {
 	defer catchCut(m.weights.dir, &err)()
@@ -46,6 +53,7 @@ func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.Gener
 	}
 	defer m.leave()
 	g := m.newGeneration(start, prompts, o, emit)
+	defer g.end(&err)
 	if err := g.prefill(ctx); err != nil {
 		return nil, err
 	}
@@ -114,6 +122,13 @@ func (g *generation) prefill(ctx context.Context) error {
 	return g.takeAll(g.sequences, 0, last)
 }
 
+// end gives back what the texts took.
+func (g *generation) end(err *error) {
+	for _, s := range g.sequences {
+		s.end(err)
+	}
+}
+
 // goesOn reports whether any text is not done.
 func (g *generation) goesOn() bool {
 	for _, s := range g.sequences {
@@ -158,7 +173,10 @@ func (g *generation) leap(ctx context.Context, i int) error {
 	draft := drafts[:g.draftSize(s)]
 	s.foresight.draft(draft)
 	start := time.Now()
-	logits := g.computeWith(s, draft)
+	logits, err := g.computeWith(s, draft)
+	if err != nil {
+		return err
+	}
 	g.pace.note(len(draft), time.Since(start).Seconds())
 	for k := range 1 + len(draft) {
 		if err := ctx.Err(); err != nil {
@@ -184,9 +202,11 @@ func (g *generation) draftSize(s *sequence) int {
 }
 
 // computeWith computes the next token of a text with a draft behind it, and returns their logits.
-func (g *generation) computeWith(s *sequence, draft []int32) []float32 {
+func (g *generation) computeWith(s *sequence, draft []int32) ([]float32, error) {
 	position := len(s.prompt) + len(s.result.Tokens) - 1
-	s.kv.Grow(position + 1 + len(draft))
+	if err := s.kv.Grow(position + 1 + len(draft)); err != nil {
+		return nil, err
+	}
 	g.begin()
 	g.add(s, s.last, position)
 	for k, token := range draft {
@@ -194,7 +214,7 @@ func (g *generation) computeWith(s *sequence, draft []int32) []float32 {
 	}
 	logits := g.logits[:len(g.tokens)*g.info.VocabSize]
 	g.network.Logits(logits, g.forward())
-	return logits
+	return logits, nil
 }
 
 // step makes one token for every text that is not done, a block of texts at a time.
@@ -205,7 +225,9 @@ func (g *generation) step() error {
 		for ; at < len(g.sequences) && len(g.tokens) < block; at++ {
 			if s := g.sequences[at]; !s.done {
 				position := len(s.prompt) + len(s.result.Tokens) - 1
-				s.kv.Grow(position + 1)
+				if err := s.kv.Grow(position + 1); err != nil {
+					return err
+				}
 				g.add(s, s.last, position)
 			}
 		}

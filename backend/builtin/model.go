@@ -129,6 +129,7 @@ func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x 
 	defer m.leave()
 	m.network.Observe(see)
 	s := newSequence(m, tokens)
+	defer s.end(&err)
 	for s.read < len(tokens) {
 		at := s.read
 		hidden, err := m.readBlock(ctx, s)
@@ -148,7 +149,9 @@ func (m *model) readBlock(ctx context.Context, s *sequence) ([]float32, error) {
 		return nil, err
 	}
 	n := min(block, len(s.prompt)-s.read)
-	s.kv.Grow(s.read + n)
+	if err := s.kv.Grow(s.read + n); err != nil {
+		return nil, err
+	}
 	m.begin()
 	for i := range n {
 		m.add(s, s.prompt[s.read+i], s.read+i)

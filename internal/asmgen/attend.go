@@ -17,37 +17,40 @@ type attendKernel struct {
 
 // kvType is how rows are kept.
 type kvType struct {
-	name    string
-	pointer string
-	size    int // of a number
+	name string
+	size int // of a number
+	side int // columns that lie side by side
 }
 
-var kvTypes = []kvType{{"F32", "*float32", 4}, {"F16", "*uint16", 2}, {"I8", "*int8", 1}}
+var kvTypes = []kvType{{"F32", 4, 1}, {"F16", 2, 1}, {"I8", 1, 2}}
 
 func attend(l lanes) *file {
 	f := l.file("attend")
 	for _, t := range kvTypes {
 		for _, tile := range attendTiles {
-			f.attend(attendKernel{l, t, tile, widest(l, tile)})
+			f.attend(attendKernel{l, t, tile, widest(l, t, tile)})
 		}
 	}
 	return f
 }
 
-// widest is how many registers of rows a tile has room for: 24 sums of 32 registers, 12 of 16. A column's weights or its activations need registers too, whichever are fewer.
-func widest(l lanes, tile int) int {
-	room, wide := 24, 4
+// widest is how many registers of rows a tile has room for. A column's weights or its activations need registers too, whichever are fewer, and the other of them one; and so does a product that is added on its own.
+func widest(l lanes, t kvType, tile int) int {
+	room, wide := 31, 4
 	if l.reg == "Y" {
-		room, wide = 12, 8
+		room, wide = 15, 8
+		if t.side == 2 {
+			room--
+		}
 	}
-	for wide*tile > room {
+	for wide*tile+min(wide, tile) > room {
 		wide /= 2
 	}
 	return wide
 }
 
 // rowBytes are those of a register of rows in memory.
-func (k attendKernel) rowBytes() int { return k.bytes / 4 * k.size }
+func (k attendKernel) rowBytes() int { return k.bytes / 4 * k.size * k.side }
 
 func (k attendKernel) sum(p, t int) string { return k.r(t*k.wide + p) }
 
@@ -55,8 +58,12 @@ func (k attendKernel) sum(p, t int) string { return k.r(t*k.wide + p) }
 func (k attendKernel) temp(i int) string { return k.r(k.tile*k.wide + i) }
 
 func (f *file) attend(k attendKernel) {
+	x, perVector := "x *float32", ""
+	if k.side == 2 {
+		x, perVector = "x *byte", ", scales *float32"
+	}
 	a := f.fn(fmt.Sprintf("attend%sBy%d%s", k.name, k.tile, k.level), fmt.Sprintf("multiplies 64 rows of %s with %s: see mulRows.", k.name, vectorsText(k.tile)),
-		"dst *float32, stride int, rows "+k.pointer+", rowStride int, x *float32, steps int, add int")
+		"dst *float32, stride int, rows *byte, rowStride int, "+x+perVector+", steps int, add int")
 	a.arg("dst", "DI")
 	a.arg("stride", "DX")
 	a.arg("rows", "SI")
@@ -73,30 +80,40 @@ func (f *file) attend(k attendKernel) {
 		a.arg("x", "R8")
 		a.arg("steps", "CX")
 		a.countdown("CX", func() {
-			for i := range 4 {
+			for i := range 4 / k.side {
 				a.rowsAhead(k, i)
 				a.column(k, i)
 			}
-			a.op("LEAQ (R10)(R12*4), R10")
-			a.op("ADDQ $16, R8")
+			a.op("LEAQ (R10)(R12*%d), R10", 4/k.side)
+			a.op("ADDQ $%d, R8", 16/k.side)
 		})
-		a.storeSums(k)
+		if k.side == 2 {
+			a.storeWhole(k)
+		} else {
+			a.storeSums(k)
+		}
 		a.op("ADDQ $%d, SI", k.wide*k.rowBytes())
 		a.op("ADDQ $%d, DI", k.wide*k.bytes)
 	})
 	a.ret()
 }
 
+// fromColumn addresses column i of four, or pair i of two, at bytes further on.
+func fromColumn(at, i int) string {
+	return fmt.Sprintf("%d(R10)%s", at, [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
+}
+
 // column adds the products of column i of four. What there are fewer of, vectors or registers of rows, stays in registers meanwhile.
 func (a *fn) column(k attendKernel, i int) {
+	x, row, product := k.temp(min(k.tile, k.wide)), k.temp(min(k.tile, k.wide)), k.temp(min(k.tile, k.wide)+1)
 	if k.tile <= k.wide {
 		for t := range k.tile {
-			a.op("VBROADCASTSS %d(R8), %s", 256*t+4*i, k.temp(t))
+			a.broadcast(k, i, t, k.temp(t))
 		}
 		for p := range k.wide {
-			a.loadRows(k, i, p, k.temp(k.tile))
+			a.loadRows(k, i, p, row)
 			for t := range k.tile {
-				a.op("VFMADD231PS %s, %s, %s", k.temp(k.tile), k.temp(t), k.sum(p, t))
+				a.addProduct(k, row, k.temp(t), k.sum(p, t), product)
 			}
 		}
 		return
@@ -105,10 +122,32 @@ func (a *fn) column(k attendKernel, i int) {
 		a.loadRows(k, i, p, k.temp(p))
 	}
 	for t := range k.tile {
-		a.op("VBROADCASTSS %d(R8), %s", 256*t+4*i, k.temp(k.wide))
+		a.broadcast(k, i, t, x)
 		for p := range k.wide {
-			a.op("VFMADD231PS %s, %s, %s", k.temp(p), k.temp(k.wide), k.sum(p, t))
+			a.addProduct(k, k.temp(p), x, k.sum(p, t), product)
 		}
+	}
+}
+
+// broadcast fills a register with column i of vector t, or with two columns.
+func (a *fn) broadcast(k attendKernel, i, t int, to string) {
+	if k.side == 2 {
+		a.op("VPBROADCASTD %d(R8), %s", 128*t+4*i, to)
+	} else {
+		a.op("VBROADCASTSS %d(R8), %s", 256*t+4*i, to)
+	}
+}
+
+// addProduct adds rows times vectors to sums.
+func (a *fn) addProduct(k attendKernel, rows, x, sums, product string) {
+	switch {
+	case k.side == 1:
+		a.op("VFMADD231PS %s, %s, %s", rows, x, sums)
+	case k.reg == "Z":
+		a.op("VPDPWSSD %s, %s, %s", rows, x, sums)
+	default:
+		a.op("VPMADDWD %s, %s, %s", rows, x, product)
+		a.op("VPADDD %s, %s, %s", product, sums, sums)
 	}
 }
 
@@ -118,7 +157,7 @@ func (a *fn) rowsAhead(k attendKernel, i int) {
 		return
 	}
 	for at := 0; at < k.wide*k.rowBytes(); at += 64 {
-		a.op("PREFETCHT0 %d(R10)%s", attendAhead+at, [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
+		a.op("PREFETCHT0 %s", fromColumn(attendAhead+at, i))
 	}
 }
 
@@ -127,40 +166,62 @@ const attendAhead = 4096
 
 // loadRows loads a register of rows of column i of four.
 func (a *fn) loadRows(k attendKernel, i, p int, to string) {
-	from := fmt.Sprintf("%d(R10)%s", p*k.rowBytes(), [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[i])
-	switch k.name {
-	case "F32":
-		a.op("VMOVUPS %s, %s", from, to)
-	case "F16":
-		a.op("VCVTPH2PS %s, %s", from, to)
-	case "I8":
-		a.op("VPMOVSXBD %s, %s", from, to)
-		a.op("VCVTDQ2PS %s, %s", to, to)
-	}
+	load := map[string]string{"F32": "VMOVUPS", "F16": "VCVTPH2PS", "I8": "VPMOVSXBW"}[k.name]
+	a.op("%s %s, %s", load, fromColumn(p*k.rowBytes(), i), to)
 }
 
 // storeSums adds the sums to what stands in dst, or to 0, which makes 0 of a sum that is -0.
 func (a *fn) storeSums(k attendKernel) {
-	first, done, zero := a.label("first"), a.label("done"), k.temp(0)
+	zero := k.temp(0)
+	a.store(k, func() {
+		a.op("VXORPS %s, %s, %s", zero, zero, zero)
+	}, func(t, p int, add bool) {
+		before := zero
+		if add {
+			before = fmt.Sprintf("%d(R9)", p*k.bytes)
+		}
+		a.op("VADDPS %s, %s, %s", before, k.sum(p, t), k.sum(p, t))
+		a.op("VMOVUPS %s, %d(R9)", k.sum(p, t), p*k.bytes)
+	})
+}
+
+// storeWhole adds the exact sums, times the step of their vector.
+func (a *fn) storeWhole(k attendKernel) {
+	step, before := k.temp(0), k.temp(1)
+	a.arg("scales", "R8")
+	a.store(k, func() {}, func(t, p int, add bool) {
+		if p == 0 {
+			a.op("VBROADCASTSS %d(R8), %s", 4*t, step)
+		}
+		a.op("VCVTDQ2PS %s, %s", k.sum(p, t), k.sum(p, t))
+		if add {
+			a.op("VMOVUPS %d(R9), %s", p*k.bytes, before)
+		} else {
+			a.op("VXORPS %s, %s, %s", before, before, before)
+		}
+		a.op("VFMADD231PS %s, %s, %s", k.sum(p, t), step, before)
+		a.op("VMOVUPS %s, %d(R9)", before, p*k.bytes)
+	})
+}
+
+// store runs one, R9 being where the results of a vector belong, for each register of sums: they are added to what stands there, or are the first.
+func (a *fn) store(k attendKernel, first func(), one func(t, p int, add bool)) {
+	fresh, done := a.label("first"), a.label("done")
+	each := func(add bool) {
+		for t := range k.tile {
+			for p := range k.wide {
+				one(t, p, add)
+			}
+			a.op("ADDQ DX, R9")
+		}
+	}
 	a.op("MOVQ DI, R9")
 	a.op("TESTQ R11, R11")
-	a.op("JZ %s", first)
-	for t := range k.tile {
-		for p := range k.wide {
-			a.op("VADDPS %d(R9), %s, %s", p*k.bytes, k.sum(p, t), k.sum(p, t))
-			a.op("VMOVUPS %s, %d(R9)", k.sum(p, t), p*k.bytes)
-		}
-		a.op("ADDQ DX, R9")
-	}
+	a.op("JZ %s", fresh)
+	each(true)
 	a.op("JMP %s", done)
-	a.mark(first)
-	a.op("VXORPS %s, %s, %s", zero, zero, zero)
-	for t := range k.tile {
-		for p := range k.wide {
-			a.op("VADDPS %s, %s, %s", zero, k.sum(p, t), k.sum(p, t))
-			a.op("VMOVUPS %s, %d(R9)", k.sum(p, t), p*k.bytes)
-		}
-		a.op("ADDQ DX, R9")
-	}
+	a.mark(fresh)
+	first()
+	each(false)
 	a.mark(done)
 }

@@ -54,6 +54,7 @@ func ops(l lanes) *file {
 	f.softmax(l)
 	f.narrow(l)
 	f.mulVectors(l)
+	f.roundVectors(l)
 	if l.level == "AVX2" { // at the next level too: 64 numbers are few
 		f.sealing()
 		f.extremes()
@@ -364,7 +365,7 @@ func (a *fn) eachBlock(l lanes, body func(at, lane int)) {
 }
 
 func (f *file) narrow(l lanes) {
-	a := f.fn("narrow"+l.level, "rounds 16 numbers a step to float16: see narrowF16.", "dst *uint16, x *float32, steps int")
+	a := f.fn("narrow"+l.level, "rounds 16 numbers a step to float16: see narrowF16.", "dst *byte, x *float32, steps int")
 	a.arg("dst", "DI")
 	a.arg("x", "SI")
 	a.arg("steps", "CX")
@@ -395,6 +396,74 @@ func (f *file) mulVectors(l lanes) {
 			a.op("VMOVUPS %s, %d(DI)", l.r(i), i*l.bytes)
 		}
 		a.op("ADDQ $256, DI")
+	})
+	a.ret()
+}
+
+// roundVectors has 64 numbers in as many registers as hold them, and the bits of the largest magnitude in another.
+func (f *file) roundVectors(l lanes) {
+	a := f.fn("roundVectors"+l.level, "makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.", "words *byte, steps *float32, x *float32, factors *float32, vectors int")
+	a.arg("words", "DI")
+	a.arg("steps", "DX")
+	a.arg("x", "SI")
+	a.arg("factors", "R8")
+	a.arg("vectors", "CX")
+	n := 4 * l.per16()
+	magnitude, most, inverse := l.r(8), l.r(9), l.r(10)
+	a.op("VMOVUPS %s, %s", a.all("magnitudes", 1<<31-1), l.r(11))
+	a.countdown("CX", func() {
+		small, broken, next := a.label("small"), a.label("broken"), a.label("next")
+		for i := range n {
+			a.op("VMOVUPS %d(SI), %s", i*l.bytes, l.r(i))
+			a.op("VMULPS %d(R8), %s, %s", i*l.bytes, l.r(i), l.r(i))
+			a.op("VANDPS %s, %s, %s", l.r(11), l.r(i), magnitude)
+			if i == 0 {
+				a.op("VMOVAPS %s, %s", magnitude, most)
+			} else {
+				a.op("VPMAXUD %s, %s, %s", magnitude, most, most)
+			}
+		}
+		a.fold(l, "VPMAXUD", 9, 8, 8)
+		a.op("VMOVD X9, AX")
+		a.op("CMPL AX, $0x7F800000")
+		a.op("JCC %s", broken)
+		a.op("VDIVSS %s, X9, X9", a.allFloat("most2", 127*256))
+		a.op("VMOVD X9, AX")
+		a.op("CMPL AX, $0x00800000")
+		a.op("JCS %s", small)
+		a.op("MOVL AX, (DX)")
+		a.op("VMOVSS %s, X8", a.allFloat("ones", 1))
+		a.op("VDIVSS X9, X8, X8")
+		a.op("VBROADCASTSS X8, %s", inverse)
+		for i := range n {
+			a.op("VMULPS %s, %s, %s", inverse, l.r(i), l.r(i))
+			a.op("VCVTPS2DQ %s, %s", l.r(i), l.r(i))
+		}
+		for i := 0; i < n; i += l.per16() {
+			if l.reg == "Z" {
+				a.op("VPMOVDW Z%d, %d(DI)", i, 32*i)
+				continue
+			}
+			a.op("VPACKSSDW Y%d, Y%d, Y%d", i+1, i, i)
+			a.op("VPERMQ $0xD8, Y%d, Y%d", i, i)
+			a.op("VMOVDQU Y%d, %d(DI)", i, 16*i)
+		}
+		a.op("JMP %s", next)
+		a.mark(broken)
+		a.op("MOVL $0x7FC00000, AX")
+		a.op("JMP %s", small+"too")
+		a.mark(small)
+		a.op("XORL AX, AX")
+		a.mark(small + "too")
+		a.op("MOVL AX, (DX)")
+		a.op("VPXOR Y0, Y0, Y0")
+		for at := 0; at < 128; at += 32 {
+			a.op("VMOVDQU Y0, %d(DI)", at)
+		}
+		a.mark(next)
+		a.op("ADDQ $256, SI")
+		a.op("ADDQ $128, DI")
+		a.op("ADDQ $4, DX")
 	})
 	a.ret()
 }

@@ -38,6 +38,8 @@ func tileFor(vectors int) int {
 // Keys and values are read once for all query heads that share them, and for some tokens of a text that follow each other: those are the vectors of a tile. The order of sums belongs to a head alone, whatever it is
 // computed with: products are summed up over 64 columns or positions as in mulPlain; weights and values over chunks of positions, which are put together from the first to the last (see partial.fold). So the
 // chunks of a token can be split between workers, too.
+//
+// With keys and values of 8 bits, queries become whole numbers as activations do for Fast, and so do weights, times the values' scales: their products with 64 columns or positions are exact.
 type Attention struct {
 	shape  KVShape
 	heads  int // of queries
@@ -69,11 +71,28 @@ type attendJob struct {
 
 // attendScratch is one worker's.
 type attendScratch struct {
-	query  []float32 // [64 dims][vector][dim]
-	scores []float32 // [64 positions][vector][position]
-	sum    partial   // of one chunk
-	all    partial   // of all up to it
+	query  vectors // [64 dims][vector][dim]
+	scores vectors // [64 positions][vector][position]; then the weights
+	sum    partial // of one chunk
+	all    partial // of all up to it
 }
+
+// vectors are numbers by 64, and what those are as whole numbers, 16 bits each, times a step for each 64.
+type vectors struct {
+	floats []float32
+	words  []byte
+	steps  []float32
+}
+
+func newVectors(n int, t KVType) vectors {
+	v := vectors{floats: make([]float32, n)}
+	if t == KVInt8 {
+		v.words, v.steps = make([]byte, 2*n), make([]float32, n/Block)
+	}
+	return v
+}
+
+func (v *vectors) bytes() int64 { return int64(4*len(v.floats) + len(v.words) + 4*len(v.steps)) }
 
 // NewAttention makes room for as many workers. scale must be positive.
 func NewAttention(shape KVShape, heads, workers int, scale float32) *Attention {
@@ -83,7 +102,7 @@ func NewAttention(shape KVShape, heads, workers int, scale float32) *Attention {
 	a.tokens = maxTile / a.part
 	for w := range a.scratch {
 		s := &a.scratch[w]
-		s.query, s.scores = make([]float32, a.dims()*maxTile), make([]float32, chunk*maxTile)
+		s.query, s.scores = newVectors(a.dims()*maxTile, shape.Type), newVectors(chunk*maxTile, shape.Type)
 		s.sum, s.all = newPartial(a.dims()), newPartial(a.dims())
 	}
 	return a
@@ -94,8 +113,9 @@ func (a *Attention) dims() int { return (a.shape.HeadDim + Block - 1) / Block * 
 
 // Bytes of the buffers.
 func (a *Attention) Bytes() int64 {
-	one := a.scratch[0].sum.bytes()
-	return int64(len(a.scratch))*(4*int64(len(a.scratch[0].query)+len(a.scratch[0].scores))+2*one) + int64(len(a.partials))*one
+	s := &a.scratch[0]
+	one := s.sum.bytes()
+	return int64(len(a.scratch))*(s.query.bytes()+s.scores.bytes()+2*one) + int64(len(a.partials))*one
 }
 
 // enoughJobs for each worker, so that none waits long for another's last.
@@ -210,15 +230,29 @@ func (j *attendJob) vectors() int { return j.tokens * j.heads }
 // pack lays the queries of a job out as vectors, with zeros up to the tile and to whole steps of columns.
 func (a *Attention) pack(s *attendScratch, j *attendJob, q []float32) {
 	d, tile := a.shape.HeadDim, attendTiles[tileFor(j.vectors())]
-	clear(s.query[:a.dims()*tile])
+	query := s.query.floats[:a.dims()*tile]
+	clear(query)
 	for r := range j.vectors() {
 		t, h := j.token+r/j.heads, j.first+r%j.heads
 		x := q[(t*a.heads+h)*d:][:d]
 		for at := 0; at < d; at += Block {
-			copy(s.query[at*tile+r*Block:][:Block], x[at:])
+			copy(query[at*tile+r*Block:][:Block], x[at:])
+		}
+	}
+	if a.shape.Type == KVInt8 {
+		for b := range a.dims() / Block {
+			s.query.round(b*tile, tile, &ones)
 		}
 	}
 }
+
+// ones leave numbers as they are.
+var ones = func() (x [Block]float32) {
+	for i := range x {
+		x[i] = 1
+	}
+	return x
+}()
 
 // chunk computes one chunk of positions for the vectors of a job.
 func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c int) {
@@ -228,11 +262,13 @@ func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c
 	_, hi := a.sees(j.token + j.tokens - 1)
 	lo, hi = max(lo-base, 0), min(hi-base, chunk)
 	from, to := lo/Block, (hi+Block-1)/Block // blocks
-	a.score(s, kv.keys(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to)
+	a.score(s, kv.keys(layer, j.head, c), tile, from, to)
 	var keyScales, valueScales []float32
 	if a.shape.Type == KVInt8 {
-		keyScales, valueScales = kv.scales(base/PagePositions, layer, j.head)
-		s.scale(keyScales[base%PagePositions:], tile, from, to)
+		keyScales, valueScales = kv.scales(layer, j.head, c)
+		for b := from; b < to; b++ {
+			mulVectors(s.scores.floats[b*Block*tile:], keyScales[b*Block:], tile)
+		}
 	}
 	out.vectors = n
 	for r := range n {
@@ -240,27 +276,22 @@ func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c
 		a.weigh(s, out, r, tile, from, to, lo-base, hi-base)
 	}
 	if a.shape.Type == KVInt8 {
-		s.scale(valueScales[base%PagePositions:], tile, from, to)
+		for b := from; b < to; b++ {
+			s.scores.round(b*tile, tile, (*[Block]float32)(valueScales[b*Block:]))
+		}
 	}
-	a.mix(s, out, kv.values(base/PagePositions, layer, j.head), base%PagePositions, tile, from, to, hi)
+	a.mix(s, out, kv.values(layer, j.head, c), tile, from, to, hi)
 }
 
 // score multiplies blocks of keys with the queries.
-func (a *Attention) score(s *attendScratch, keys numbers, base, tile, from, to int) {
+func (a *Attention) score(s *attendScratch, keys numbers, tile, from, to int) {
 	columns := a.shape.columns()
 	for b := from; b < to; b++ {
-		block := keys.from((base+b*Block)*columns, Block*columns)
+		block := keys.from(b*Block*columns, Block*columns)
 		for at := 0; at < columns; at += Block {
 			n := min(Block, columns-at)
-			mulRows(s.scores[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, s.query[at*tile:], tile, n/4, at > 0)
+			mulRows(s.scores.floats[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, &s.query, at/Block*tile, tile, n/4, at > 0)
 		}
-	}
-}
-
-// scale multiplies the scores, or the weights, of all vectors with the scale of each position.
-func (s *attendScratch) scale(scales []float32, tile, from, to int) {
-	for b := from; b < to; b++ {
-		mulVectors(s.scores[b*Block*tile:], scales[b*Block:], tile)
 	}
 }
 
@@ -271,7 +302,7 @@ func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo,
 		return // and its weights are never used
 	}
 	for b := from; b < to; b++ {
-		x := s.scores[(b*tile+r)*Block:][:Block]
+		x := s.scores.floats[(b*tile+r)*Block:][:Block]
 		for i := range min(max(lo-b*Block, 0), Block) {
 			x[i] = float32(math.Inf(-1))
 		}
@@ -279,17 +310,17 @@ func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo,
 			x[i] = float32(math.Inf(-1))
 		}
 	}
-	out.most[r], out.total[r] = softmax(s.scores[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
+	out.most[r], out.total[r] = softmax(s.scores.floats[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
 }
 
 // mix multiplies values of positions up to hi with the weights.
-func (a *Attention) mix(s *attendScratch, out *partial, values numbers, base, tile, from, to, hi int) {
-	d := a.shape.HeadDim
+func (a *Attention) mix(s *attendScratch, out *partial, values numbers, tile, from, to, hi int) {
+	d, side := a.shape.HeadDim, a.shape.Type.side()
 	for b := from; b < to; b++ {
 		n := (min(hi-b*Block, Block) + 3) / 4
-		rows := values.from((base+b*Block)*d, 4*n*d+Block)
+		rows := values.from(b*Block*d, 4*n*d+behind)
 		for at := 0; at < d; at += Block {
-			mulRows(out.sums[at:], a.dims(), rows.from(at, (4*n-1)*d+Block), d, s.scores[b*Block*tile:], tile, n, b > from)
+			mulRows(out.sums[at:], a.dims(), rows.from(at*side, (4*n-side)*d+side*Block), d, &s.scores, b*tile, tile, n, b > from)
 		}
 	}
 }
@@ -407,32 +438,50 @@ func mulVectors(dst, x []float32, vectors int) {
 	}
 }
 
-// mulRows multiplies 64 rows, which stand side by side in each of 4*steps columns, rowStride numbers apart, with vectors of 64 columns, one after the other in x; at most one block of columns. The product of row r and
-// vector t, a chain of fused multiply-adds from the first column on, beginning with 0, is added to dst[t*stride+r], or to 0.
-func mulRows(dst []float32, stride int, rows numbers, rowStride int, x []float32, tile, steps int, add bool) {
-	i := tileFor(tile)
-	last := (4*steps-1)*rowStride + Block - 1
-	_, _ = x[(tile-1)*Block+4*steps-1], dst[(tile-1)*stride+Block-1] // what a kernel reads and writes is there
+// round makes whole numbers of some vectors of 64, times factors: those from at on. See integersOf.
+func (v *vectors) round(at, n int, factors *[Block]float32) {
+	x, words, steps := v.floats[at*Block:][:n*Block], v.words[at*packedBytes:][:n*packedBytes], v.steps[at:][:n]
+	if active.roundVectors != nil {
+		active.roundVectors(&words[0], &steps[0], &x[0], &factors[0], n)
+		return
+	}
+	var one [Block]float32
+	var q [Block]int32
+	var sums [Block / 16]int32
+	for t := range steps {
+		for i, f := range factors {
+			one[i] = float32(x[t*Block+i] * f)
+		}
+		steps[t] = integersOf(&q, &sums, one[:], 2)
+		pack(words[t*packedBytes:][:packedBytes], &q, asWords)
+	}
+}
+
+// mulRows multiplies 64 rows, which stand side by side in each of 4*steps columns, rowStride numbers apart, with a tile of vectors of 64 columns, from vector at of x on; at most one block of columns. The product of
+// row r and vector t, a chain of fused multiply-adds from the first column on, beginning with 0, is added to dst[t*stride+r], or to 0. With KVInt8, where columns lie in pairs, the sum of the vector's whole numbers times the
+// row's is exact, and added as the product with the step that it is.
+func mulRows(dst []float32, stride int, rows numbers, rowStride int, x *vectors, at, tile, steps int, add bool) {
+	i, side, floats := tileFor(tile), rows.typ.side(), x.floats[at*Block:]
+	_ = rows.from((4*steps-side)*rowStride, side*Block) // what a kernel reads and writes is there
+	_, _ = floats[(tile-1)*Block+4*steps-1], dst[(tile-1)*stride+Block-1]
 	flag := 0
 	if add {
 		flag = 1
 	}
-	switch k32, k16, k8 := active.attendF32[i], active.attendF16[i], active.attendI8[i]; {
-	case rows.f32 != nil && k32 != nil:
-		_ = rows.f32[last]
-		k32(&dst[0], 4*stride, &rows.f32[0], 4*rowStride, &x[0], steps, flag)
-	case rows.i8 != nil && k8 != nil:
-		_ = rows.i8[last]
-		k8(&dst[0], 4*stride, &rows.i8[0], rowStride, &x[0], steps, flag)
-	case rows.f16 != nil && k16 != nil:
-		_ = rows.f16[last]
-		k16(&dst[0], 4*stride, &rows.f16[0], 2*rowStride, &x[0], steps, flag)
+	switch {
+	case rows.typ == KVInt8 && active.attendI8[i] != nil:
+		words, of := x.words[at*packedBytes:][:tile*packedBytes], x.steps[at:][:tile]
+		active.attendI8[i](&dst[0], 4*stride, &rows.data[0], 2*rowStride, &words[0], &of[0], steps, flag)
+	case rows.typ == KVInt8:
+		mulPairsPlain(dst, stride, rows, rowStride, x, at, tile, steps, add)
+	case active.attend[rows.typ][i] != nil:
+		active.attend[rows.typ][i](&dst[0], 4*stride, &rows.data[0], rows.typ.bytes()*rowStride, &floats[0], steps, flag)
 	default:
-		mulRowsPlain(dst, stride, rows, rowStride, x, tile, steps, add)
+		mulRowsPlain(dst, stride, rows, rowStride, floats, tile, steps, add)
 	}
 }
 
-// mulRowsPlain is mulRows without kernels.
+// mulRowsPlain is mulRows of floats without kernels.
 func mulRowsPlain(dst []float32, stride int, rows numbers, rowStride int, x []float32, tile, steps int, add bool) {
 	var chains [maxTile][Block]float32
 	for k := range 4 * steps {
@@ -450,6 +499,26 @@ func mulRowsPlain(dst []float32, stride int, rows numbers, rowStride int, x []fl
 			} else {
 				dst[t*stride+r] = 0 + c
 			}
+		}
+	}
+}
+
+// mulPairsPlain is mulRows of whole numbers without kernels.
+func mulPairsPlain(dst []float32, stride int, rows numbers, rowStride int, x *vectors, at, tile, steps int, add bool) {
+	for t := range tile {
+		var sums [Block]int32
+		for k := range 4 * steps {
+			w := int32(int16(le.Uint16(x.words[(at+t)*packedBytes+2*k:])))
+			for r := range sums {
+				sums[r] += w * int32(int8(rows.data[k/2*2*rowStride+2*r+k%2]))
+			}
+		}
+		for r, sum := range sums {
+			before := float32(0)
+			if add {
+				before = dst[t*stride+r]
+			}
+			dst[t*stride+r] = fma(x.steps[at+t], float32(sum), before)
 		}
 	}
 }

@@ -15,8 +15,7 @@ func BenchmarkAttention(b *testing.B) {
 	for name, typ := range map[string]KVType{"f32": KVFloat32, "f16": KVFloat16, "i8": KVInt8} {
 		for _, c := range []struct{ tokens, positions int }{{1, 65}, {1, 257}, {1, 1025}, {1, 4097}, {1, 8193}, {64, 512}, {512, 512}} {
 			b.Run(fmt.Sprintf("%s/tokens=%d/positions=%d", name, c.tokens, c.positions), func(b *testing.B) {
-				kv := NewKV(KVShape{layers, kvHeads, dim, typ})
-				kv.Grow(c.positions)
+				kv := newKV(b, KVShape{layers, kvHeads, dim, typ}, c.positions)
 				rng := rand.New(rand.NewPCG(1, 1))
 				x := randomFloats(rng, 4096+dim)
 				for l := range layers {
@@ -59,17 +58,20 @@ func BenchmarkAttention(b *testing.B) {
 // BenchmarkMulRows is one product of 64 rows and 64 columns in the first cache.
 func BenchmarkMulRows(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	x, dst := randomFloats(rng, maxTile*Block), make([]float32, maxTile*Block)
-	wide := numbers{f32: randomFloats(rng, Block*Block)}
-	half := numbers{f16: make([]uint16, Block*Block)}
-	narrow(half.f16, wide.f32)
-	whole := numbers{i8: make([]int8, Block*Block)}
-	round8(whole.i8, wide.f32)
-	for name, rows := range map[string]numbers{"f32": wide, "f16": half, "i8": whole} {
+	for name, typ := range map[string]KVType{"f32": KVFloat32, "f16": KVFloat16, "i8": KVInt8} {
+		kv := newKV(b, KVShape{1, 1, Block, typ}, Block)
+		x, dst := newVectors(maxTile*Block, typ), make([]float32, maxTile*Block)
+		copy(x.floats, randomFloats(rng, maxTile*Block))
+		for p := range Block {
+			kv.Put(0, 0, p, x.floats[p:], x.floats[p:])
+		}
+		if typ == KVInt8 {
+			x.round(0, maxTile, &ones)
+		}
 		for _, tile := range attendTiles {
 			b.Run(fmt.Sprintf("%s/%d", name, tile), func(b *testing.B) {
 				for b.Loop() {
-					mulRows(dst, Block, rows, Block, x, tile, Block/4, false)
+					mulRows(dst, Block, kv.keys(0, 0, 0), Block, &x, 0, tile, Block/4, false)
 				}
 				b.ReportMetric(2*Block*Block*float64(tile*b.N)/1e9/b.Elapsed().Seconds(), "GFLOP/s")
 			})

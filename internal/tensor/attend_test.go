@@ -26,10 +26,24 @@ func newAttention(rng *rand.Rand, shape KVShape, heads, window, positions int, n
 }
 
 // kv has the keys and values, of layer 1 of 2.
-func (a attention) kv() *KV {
-	kv := NewKV(a.shape)
-	kv.Grow(a.positions())
+func (a attention) kv(t *testing.T) *KV {
+	kv := newKV(t, a.shape, a.positions())
 	a.put(kv, 0, a.positions())
+	return kv
+}
+
+// newKV has room for positions until the test ends.
+func newKV(t testing.TB, shape KVShape, positions int) *KV {
+	t.Helper()
+	kv := NewKV(shape)
+	t.Cleanup(func() {
+		if err := kv.Release(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := kv.Grow(positions); err != nil {
+		t.Fatal(err)
+	}
 	return kv
 }
 
@@ -109,7 +123,7 @@ func TestAttentionIsAccurate(t *testing.T) {
 	for _, s := range attentionShapes {
 		for typ, tolerance := range map[KVType]float64{KVFloat32: 1e-6, KVFloat16: 3e-3, KVInt8: 6e-2} {
 			a := newAttention(rng, KVShape{2, s.kvHeads, s.dim, typ}, s.heads, s.window, 2*PagePositions+9, randomFloats)
-			kv, size := a.kv(), a.heads*s.dim
+			kv, size := a.kv(t), a.heads*s.dim
 			got := a.run(kv, 0, a.positions(), 2)
 			for _, p := range []int{0, 1, 3, 63, 64, 65, chunk - 1, chunk, PagePositions, a.positions() - 1} {
 				for i, want := range a.exact(p) {
@@ -123,7 +137,7 @@ func TestAttentionIsAccurate(t *testing.T) {
 // checkAttention computes the last tokens of a text in all ways: in plain Go, with kernels, together, one by one, by some workers. All have to agree.
 func checkAttention(t *testing.T, a attention, tokens int) {
 	t.Helper()
-	kv, to := a.kv(), a.positions()
+	kv, to := a.kv(t), a.positions()
 	from := max(0, to-tokens)
 	var want []float32
 	asReference(func() { want = a.run(kv, from, to, 1) })
@@ -238,10 +252,12 @@ func TestAttentionSeesNothingElse(t *testing.T) {
 			for _, last := range []int{1, 62, 63, 64, 250, 255, 256, 300} {
 				shape := KVShape{2, 1, 64, typ}
 				clean := newAttention(rng, shape, 3, 0, last+1, randomFloats)
-				kv := clean.kv()
+				kv := clean.kv(t)
 				want := clean.run(kv, last, last+1, 1)
 				broken := newAttention(rng, shape, 3, 0, last+6, nan)
-				kv.Grow(last + 6)
+				if err := kv.Grow(last + 6); err != nil {
+					t.Fatal(err)
+				}
 				broken.put(kv, last+1, last+6)
 				equalBits(t, "with a broken text behind", clean.run(kv, last, last+1, 1), want)
 
@@ -255,7 +271,7 @@ func TestAttentionSeesNothingElse(t *testing.T) {
 
 				other := newAttention(rng, shape, 3, 0, last+6, randomFloats)
 				other.put(kv, 0, last+1)
-				fresh := other.kv()
+				fresh := other.kv(t)
 				equalBits(t, "written again", other.run(kv, last, last+1, 1), other.run(fresh, last, last+1, 1))
 			}
 		}
@@ -265,12 +281,19 @@ func TestAttentionSeesNothingElse(t *testing.T) {
 func TestKVGrowsByPages(t *testing.T) {
 	for _, typ := range []KVType{KVFloat32, KVFloat16, KVInt8} {
 		shape := KVShape{2, 3, 10, typ}
-		kv := NewKV(shape)
-		for _, positions := range []int{1, PagePositions, PagePositions + 1, 2*PagePositions + 9, 5} {
-			kv.Grow(positions)
+		kv := newKV(t, shape, 1)
+		for _, positions := range []int{PagePositions, PagePositions + 1, 2*PagePositions + 9, 5} {
+			if err := kv.Grow(positions); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if kv.Bytes() != 3*shape.PageBytes() {
 			t.Errorf("%d bytes for 3 pages of %d", kv.Bytes(), shape.PageBytes())
+		}
+		for range 2 {
+			if err := kv.Release(); err != nil || kv.Bytes() != 0 {
+				t.Errorf("%d bytes after it was released: %v", kv.Bytes(), err)
+			}
 		}
 	}
 }
@@ -322,11 +345,11 @@ func TestNarrowF16(t *testing.T) {
 					x[i] = math.Float32frombits(rng.Uint32()>>4 | 0x30000000) // about the size of float16
 				}
 			}
-			got := make([]uint16, n)
-			narrow(got, x)
+			row := make([]byte, 2*n)
+			narrow(row, x)
 			for i, v := range x {
-				if want := narrowF16(v); got[i] != want && v == v {
-					t.Fatalf("%x becomes %x, not %x", v, got[i], want)
+				if got, want := le.Uint16(row[2*i:]), narrowF16(v); got != want && v == v {
+					t.Fatalf("%x becomes %x, not %x", v, got, want)
 				}
 			}
 		}

@@ -50,12 +50,17 @@ func softmaxAVX2(scores *float32, stride int, blocks int, scale float32) (most f
 // narrowAVX2 rounds 16 numbers a step to float16: see narrowF16.
 //
 //go:noescape
-func narrowAVX2(dst *uint16, x *float32, steps int)
+func narrowAVX2(dst *byte, x *float32, steps int)
 
 // mulVectorsAVX2 multiplies vectors of 64 in dst with one of them: see mulVectors.
 //
 //go:noescape
 func mulVectorsAVX2(dst *float32, x *float32, vectors int)
+
+// roundVectorsAVX2 makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+//
+//go:noescape
+func roundVectorsAVX2(words *byte, steps *float32, x *float32, factors *float32, vectors int)
 
 // largest64AVX2 is the bits of the largest of 64 magnitudes: see integersOf.
 //

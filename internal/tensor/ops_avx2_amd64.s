@@ -142,6 +142,26 @@ DATA leastFloat<>+48(SB)/8, $0xff7fffffff7fffff
 DATA leastFloat<>+56(SB)/8, $0xff7fffffff7fffff
 GLOBL leastFloat<>(SB), RODATA|NOPTR, $64
 
+DATA magnitudes<>+0(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+8(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+16(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+24(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+32(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+40(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+48(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+56(SB)/8, $0x7fffffff7fffffff
+GLOBL magnitudes<>(SB), RODATA|NOPTR, $64
+
+DATA most2<>+0(SB)/8, $0x46fe000046fe0000
+DATA most2<>+8(SB)/8, $0x46fe000046fe0000
+DATA most2<>+16(SB)/8, $0x46fe000046fe0000
+DATA most2<>+24(SB)/8, $0x46fe000046fe0000
+DATA most2<>+32(SB)/8, $0x46fe000046fe0000
+DATA most2<>+40(SB)/8, $0x46fe000046fe0000
+DATA most2<>+48(SB)/8, $0x46fe000046fe0000
+DATA most2<>+56(SB)/8, $0x46fe000046fe0000
+GLOBL most2<>(SB), RODATA|NOPTR, $64
+
 DATA fours<>+0(SB)/8, $0x0000000400000000
 DATA fours<>+8(SB)/8, $0x0000000500000001
 DATA fours<>+16(SB)/8, $0x0000000600000002
@@ -826,7 +846,7 @@ again2:
 	VZEROUPPER
 	RET
 
-// func narrowAVX2(dst *uint16, x *float32, steps int)
+// func narrowAVX2(dst *byte, x *float32, steps int)
 //
 // narrowAVX2 rounds 16 numbers a step to float16: see narrowF16.
 TEXT ·narrowAVX2(SB), NOSPLIT, $0-24
@@ -880,6 +900,122 @@ again1:
 	VMULPS 224(DI), Y15, Y7
 	VMOVUPS Y7, 224(DI)
 	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func roundVectorsAVX2(words *byte, steps *float32, x *float32, factors *float32, vectors int)
+//
+// roundVectorsAVX2 makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+TEXT ·roundVectorsAVX2(SB), NOSPLIT, $0-40
+	MOVQ words+0(FP), DI
+	MOVQ steps+8(FP), DX
+	MOVQ x+16(FP), SI
+	MOVQ factors+24(FP), R8
+	MOVQ vectors+32(FP), CX
+	VMOVUPS magnitudes<>(SB), Y11
+
+again1:
+	VMOVUPS 0(SI), Y0
+	VMULPS 0(R8), Y0, Y0
+	VANDPS Y11, Y0, Y8
+	VMOVAPS Y8, Y9
+	VMOVUPS 32(SI), Y1
+	VMULPS 32(R8), Y1, Y1
+	VANDPS Y11, Y1, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 64(SI), Y2
+	VMULPS 64(R8), Y2, Y2
+	VANDPS Y11, Y2, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 96(SI), Y3
+	VMULPS 96(R8), Y3, Y3
+	VANDPS Y11, Y3, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 128(SI), Y4
+	VMULPS 128(R8), Y4, Y4
+	VANDPS Y11, Y4, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 160(SI), Y5
+	VMULPS 160(R8), Y5, Y5
+	VANDPS Y11, Y5, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 192(SI), Y6
+	VMULPS 192(R8), Y6, Y6
+	VANDPS Y11, Y6, Y8
+	VPMAXUD Y8, Y9, Y9
+	VMOVUPS 224(SI), Y7
+	VMULPS 224(R8), Y7, Y7
+	VANDPS Y11, Y7, Y8
+	VPMAXUD Y8, Y9, Y9
+	VPMAXUD Y9, Y8, Y9
+	VEXTRACTF128 $1, Y9, X8
+	VPMAXUD X9, X8, X9
+	VPERMILPS $0x4E, X9, X8
+	VPMAXUD X9, X8, X9
+	VPERMILPS $0xB1, X9, X8
+	VPMAXUD X9, X8, X9
+	VMOVD X9, AX
+	CMPL AX, $0x7F800000
+	JCC broken3
+	VDIVSS most2<>(SB), X9, X9
+	VMOVD X9, AX
+	CMPL AX, $0x00800000
+	JCS small2
+	MOVL AX, (DX)
+	VMOVSS ones<>(SB), X8
+	VDIVSS X9, X8, X8
+	VBROADCASTSS X8, Y10
+	VMULPS Y10, Y0, Y0
+	VCVTPS2DQ Y0, Y0
+	VMULPS Y10, Y1, Y1
+	VCVTPS2DQ Y1, Y1
+	VMULPS Y10, Y2, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS Y10, Y3, Y3
+	VCVTPS2DQ Y3, Y3
+	VMULPS Y10, Y4, Y4
+	VCVTPS2DQ Y4, Y4
+	VMULPS Y10, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS Y10, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS Y10, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VPACKSSDW Y1, Y0, Y0
+	VPERMQ $0xD8, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VPACKSSDW Y3, Y2, Y2
+	VPERMQ $0xD8, Y2, Y2
+	VMOVDQU Y2, 32(DI)
+	VPACKSSDW Y5, Y4, Y4
+	VPERMQ $0xD8, Y4, Y4
+	VMOVDQU Y4, 64(DI)
+	VPACKSSDW Y7, Y6, Y6
+	VPERMQ $0xD8, Y6, Y6
+	VMOVDQU Y6, 96(DI)
+	JMP next4
+
+broken3:
+	MOVL $0x7FC00000, AX
+	JMP small2too
+
+small2:
+	XORL AX, AX
+
+small2too:
+	MOVL AX, (DX)
+	VPXOR Y0, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y0, 32(DI)
+	VMOVDQU Y0, 64(DI)
+	VMOVDQU Y0, 96(DI)
+
+next4:
+	ADDQ $256, SI
+	ADDQ $128, DI
+	ADDQ $4, DX
 	DECQ CX
 	JNZ again1
 	VZEROUPPER

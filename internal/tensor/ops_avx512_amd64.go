@@ -50,9 +50,14 @@ func softmaxAVX512(scores *float32, stride int, blocks int, scale float32) (most
 // narrowAVX512 rounds 16 numbers a step to float16: see narrowF16.
 //
 //go:noescape
-func narrowAVX512(dst *uint16, x *float32, steps int)
+func narrowAVX512(dst *byte, x *float32, steps int)
 
 // mulVectorsAVX512 multiplies vectors of 64 in dst with one of them: see mulVectors.
 //
 //go:noescape
 func mulVectorsAVX512(dst *float32, x *float32, vectors int)
+
+// roundVectorsAVX512 makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+//
+//go:noescape
+func roundVectorsAVX512(words *byte, steps *float32, x *float32, factors *float32, vectors int)

@@ -142,6 +142,26 @@ DATA leastFloat<>+48(SB)/8, $0xff7fffffff7fffff
 DATA leastFloat<>+56(SB)/8, $0xff7fffffff7fffff
 GLOBL leastFloat<>(SB), RODATA|NOPTR, $64
 
+DATA magnitudes<>+0(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+8(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+16(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+24(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+32(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+40(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+48(SB)/8, $0x7fffffff7fffffff
+DATA magnitudes<>+56(SB)/8, $0x7fffffff7fffffff
+GLOBL magnitudes<>(SB), RODATA|NOPTR, $64
+
+DATA most2<>+0(SB)/8, $0x46fe000046fe0000
+DATA most2<>+8(SB)/8, $0x46fe000046fe0000
+DATA most2<>+16(SB)/8, $0x46fe000046fe0000
+DATA most2<>+24(SB)/8, $0x46fe000046fe0000
+DATA most2<>+32(SB)/8, $0x46fe000046fe0000
+DATA most2<>+40(SB)/8, $0x46fe000046fe0000
+DATA most2<>+48(SB)/8, $0x46fe000046fe0000
+DATA most2<>+56(SB)/8, $0x46fe000046fe0000
+GLOBL most2<>(SB), RODATA|NOPTR, $64
+
 // func addAVX512(dst *float32, x *float32, steps int)
 //
 // addAVX512 adds x to dst, 16 numbers a step: see Add.
@@ -516,7 +536,7 @@ again2:
 	VZEROUPPER
 	RET
 
-// func narrowAVX512(dst *uint16, x *float32, steps int)
+// func narrowAVX512(dst *byte, x *float32, steps int)
 //
 // narrowAVX512 rounds 16 numbers a step to float16: see narrowF16.
 TEXT ·narrowAVX512(SB), NOSPLIT, $0-24
@@ -556,6 +576,91 @@ again1:
 	VMULPS 192(DI), Z11, Z3
 	VMOVUPS Z3, 192(DI)
 	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func roundVectorsAVX512(words *byte, steps *float32, x *float32, factors *float32, vectors int)
+//
+// roundVectorsAVX512 makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+TEXT ·roundVectorsAVX512(SB), NOSPLIT, $0-40
+	MOVQ words+0(FP), DI
+	MOVQ steps+8(FP), DX
+	MOVQ x+16(FP), SI
+	MOVQ factors+24(FP), R8
+	MOVQ vectors+32(FP), CX
+	VMOVUPS magnitudes<>(SB), Z11
+
+again1:
+	VMOVUPS 0(SI), Z0
+	VMULPS 0(R8), Z0, Z0
+	VANDPS Z11, Z0, Z8
+	VMOVAPS Z8, Z9
+	VMOVUPS 64(SI), Z1
+	VMULPS 64(R8), Z1, Z1
+	VANDPS Z11, Z1, Z8
+	VPMAXUD Z8, Z9, Z9
+	VMOVUPS 128(SI), Z2
+	VMULPS 128(R8), Z2, Z2
+	VANDPS Z11, Z2, Z8
+	VPMAXUD Z8, Z9, Z9
+	VMOVUPS 192(SI), Z3
+	VMULPS 192(R8), Z3, Z3
+	VANDPS Z11, Z3, Z8
+	VPMAXUD Z8, Z9, Z9
+	VEXTRACTF64X4 $1, Z9, Y8
+	VPMAXUD Y9, Y8, Y9
+	VEXTRACTF128 $1, Y9, X8
+	VPMAXUD X9, X8, X9
+	VPERMILPS $0x4E, X9, X8
+	VPMAXUD X9, X8, X9
+	VPERMILPS $0xB1, X9, X8
+	VPMAXUD X9, X8, X9
+	VMOVD X9, AX
+	CMPL AX, $0x7F800000
+	JCC broken3
+	VDIVSS most2<>(SB), X9, X9
+	VMOVD X9, AX
+	CMPL AX, $0x00800000
+	JCS small2
+	MOVL AX, (DX)
+	VMOVSS ones<>(SB), X8
+	VDIVSS X9, X8, X8
+	VBROADCASTSS X8, Z10
+	VMULPS Z10, Z0, Z0
+	VCVTPS2DQ Z0, Z0
+	VMULPS Z10, Z1, Z1
+	VCVTPS2DQ Z1, Z1
+	VMULPS Z10, Z2, Z2
+	VCVTPS2DQ Z2, Z2
+	VMULPS Z10, Z3, Z3
+	VCVTPS2DQ Z3, Z3
+	VPMOVDW Z0, 0(DI)
+	VPMOVDW Z1, 32(DI)
+	VPMOVDW Z2, 64(DI)
+	VPMOVDW Z3, 96(DI)
+	JMP next4
+
+broken3:
+	MOVL $0x7FC00000, AX
+	JMP small2too
+
+small2:
+	XORL AX, AX
+
+small2too:
+	MOVL AX, (DX)
+	VPXOR Y0, Y0, Y0
+	VMOVDQU Y0, 0(DI)
+	VMOVDQU Y0, 32(DI)
+	VMOVDQU Y0, 64(DI)
+	VMOVDQU Y0, 96(DI)
+
+next4:
+	ADDQ $256, SI
+	ADDQ $128, DI
+	ADDQ $4, DX
 	DECQ CX
 	JNZ again1
 	VZEROUPPER

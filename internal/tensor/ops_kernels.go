@@ -11,7 +11,7 @@ type opsKernels struct {
 	siluMul    func(dst, gate, up *float32, steps int)
 	exps       func(x *float32, steps int)
 	softmax    func(scores *float32, stride, blocks int, scale float32) (most, total float32)
-	narrow     func(dst *uint16, x *float32, steps int)
+	narrow     func(dst *byte, x *float32, steps int)
 	mulVectors func(dst, x *float32, vectors int)
 	extremes   func(x *float32, steps int) (most float32, bits uint32)
 	largest64  func(x *float32) uint32
@@ -20,7 +20,10 @@ type opsKernels struct {
 	turnFloats func(dst *float32, stride int, a, b, c, d *float32, eights int)
 	turnBytes  func(dst *byte, stride int, a, b, c, d *byte, eights int)
 
-	attendF32 [len(attendTiles)]func(dst *float32, stride int, rows *float32, rowStride int, x *float32, steps, add int)
-	attendF16 [len(attendTiles)]func(dst *float32, stride int, rows *uint16, rowStride int, x *float32, steps, add int)
-	attendI8  [len(attendTiles)]func(dst *float32, stride int, rows *int8, rowStride int, x *float32, steps, add int)
+	// of vectors of 64, times factors
+	roundVectors func(words *byte, steps, x, factors *float32, vectors int)
+
+	// by type of keys and values, and size of the tile
+	attend   [KVInt8][len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps, add int)
+	attendI8 [len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps, add int)
 }
