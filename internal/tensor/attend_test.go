@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -234,6 +235,33 @@ func FuzzAttention(f *testing.F) {
 		shape := KVShape{2, int(kvHeads)%3 + 1, int(dim)%130 + 1, KVType(seed % 3)}
 		a := newAttention(rng, shape, shape.Heads*(int(group)%14+1), int(window)%600, int(positions)%600+1, numbers)
 		checkAttention(t, a, int(seed%20)+1)
+	})
+}
+
+// TestWholeNumbersOfVectors holds those of queries and weights to integersOf, for numbers of all kinds.
+func TestWholeNumbersOfVectors(t *testing.T) {
+	atEachLevel(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(6, 6))
+		for round := range 200 {
+			numbers := [...]func(*rand.Rand, int) []float32{randomFloats, anyFloats}[round%2]
+			n := rng.IntN(maxTile) + 1
+			got, want := newVectors((n+1)*Block, KVInt8), newVectors((n+1)*Block, KVInt8)
+			copy(got.floats, numbers(rng, len(got.floats)))
+			if round%5 == 0 {
+				scale := math.Float32frombits(uint32(rng.IntN(254)) << 23)
+				for i := range got.floats {
+					got.floats[i] *= scale
+				}
+			}
+			copy(want.floats, got.floats)
+			factors := [Block]float32(numbers(rng, Block))
+			got.round(1, n, &factors)
+			asReference(func() { want.round(1, n, &factors) })
+			equalBits(t, "steps", got.steps, want.steps)
+			if !bytes.Equal(got.words, want.words) {
+				t.Fatalf("round %d: %v is not %v", round, got.words, want.words)
+			}
+		}
 	})
 }
 
