@@ -71,10 +71,12 @@ type attendJob struct {
 
 // attendScratch is one worker's.
 type attendScratch struct {
-	query  vectors // [64 dims][vector][dim]
-	scores vectors // [64 positions][vector][position]; then the weights
-	sum    partial // of one chunk
-	all    partial // of all up to it
+	query  vectors    // [64 dims][vector][dim]
+	scores vectors    // [64 positions][vector][position]; then the weights
+	sum    [1]partial // of one chunk
+	all    partial    // of all up to it
+
+	factors []float32 // of partial.fold
 }
 
 // vectors are numbers by 64, and what those are as whole numbers, 16 bits each, times a step for each 64.
@@ -103,7 +105,8 @@ func NewAttention(shape KVShape, heads, workers int, scale float32) *Attention {
 	for w := range a.scratch {
 		s := &a.scratch[w]
 		s.query, s.scores = newVectors(a.dims()*maxTile, shape.Type), newVectors(chunk*maxTile, shape.Type)
-		s.sum, s.all = newPartial(a.dims()), newPartial(a.dims())
+		s.sum[0], s.all = newPartial(a.dims()), newPartial(a.dims())
+		s.factors = make([]float32, foldFactors(1, maxTile))
 	}
 	return a
 }
@@ -114,8 +117,8 @@ func (a *Attention) dims() int { return (a.shape.HeadDim + Block - 1) / Block * 
 // Bytes of the buffers.
 func (a *Attention) Bytes() int64 {
 	s := &a.scratch[0]
-	one := s.sum.bytes()
-	return int64(len(a.scratch))*(s.query.bytes()+s.scores.bytes()+2*one) + int64(len(a.partials))*one
+	one := s.all.bytes()
+	return int64(len(a.scratch))*(s.query.bytes()+s.scores.bytes()+4*int64(len(s.factors))+2*one) + int64(len(a.partials))*one
 }
 
 // enoughJobs for each worker, so that none waits long for another's last.
@@ -168,10 +171,11 @@ func (a *Attention) splitJobs() {
 		chunks += a.merges[i].hi - a.merges[i].lo
 	}
 	size := max(1, chunks/(enoughJobs*len(a.scratch)))
-	used := 0
+	used, most := 0, 0
 	for i := range a.merges {
 		m := &a.merges[i]
 		m.partial = used
+		most = max(most, m.hi-m.lo)
 		for c := m.lo; c < m.hi; c += size {
 			part := *m
 			part.lo, part.hi, part.partial = c, min(c+size, m.hi), used
@@ -184,6 +188,11 @@ func (a *Attention) splitJobs() {
 	}
 	for len(a.partials) < used {
 		a.partials = append(a.partials, newPartial(a.dims()))
+	}
+	if n := foldFactors(most, 1); n > len(a.scratch[0].factors) {
+		for w := range a.scratch {
+			a.scratch[w].factors = make([]float32, n)
+		}
 	}
 }
 
@@ -202,25 +211,29 @@ func (a *Attention) Work(worker, layer int, q []float32, row func(token int) []f
 			}
 			continue
 		}
-		s.all.clear()
+		n := j.vectors()
+		s.all.clear(0, n)
 		for c := j.lo; c < j.hi; c++ {
-			a.chunk(s, &s.sum, j, layer, c)
-			s.all.fold(&s.sum, a.dims())
+			a.chunk(s, &s.sum[0], j, layer, c)
+			s.all.fold(s.sum[:], 0, n, s.factors)
 		}
-		a.finish(&s.all, j, row)
+		a.finish(&s.all, j, 0, n, row)
 	}
 }
 
-// Merge is one worker's part of putting chunks together, of every so-manieth job.
+// Merge is one worker's part of putting chunks together, of every so-manieth vector.
 func (a *Attention) Merge(worker int, row func(token int) []float32) {
-	s := &a.scratch[worker]
-	for i := worker; i < len(a.merges); i += len(a.scratch) {
+	s, turn := &a.scratch[worker], 0
+	for i := range a.merges {
 		j := &a.merges[i]
-		s.all.clear()
-		for c := range j.hi - j.lo {
-			s.all.fold(&a.partials[j.partial+c], a.dims())
+		for r := range j.vectors() {
+			if turn%len(a.scratch) == worker {
+				s.all.clear(r, r+1)
+				s.all.fold(a.partials[j.partial:][:j.hi-j.lo], r, r+1, s.factors)
+				a.finish(&s.all, j, r, r+1, row)
+			}
+			turn++
 		}
-		a.finish(&s.all, j, row)
 	}
 }
 
@@ -270,7 +283,6 @@ func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c
 			mulVectors(s.scores.floats[b*Block*tile:], keyScales[b*Block:], tile)
 		}
 	}
-	out.vectors = n
 	for r := range n {
 		lo, hi := a.sees(j.token + r/j.heads)
 		a.weigh(s, out, r, tile, from, to, lo-base, hi-base)
@@ -310,7 +322,7 @@ func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo,
 			x[i] = float32(math.Inf(-1))
 		}
 	}
-	out.most[r], out.total[r] = softmax(s.scores.floats[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
+	out.most[r], *out.total(r) = softmax(s.scores.floats[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
 }
 
 // mix multiplies values of positions up to hi with the weights.
@@ -320,61 +332,75 @@ func (a *Attention) mix(s *attendScratch, out *partial, values numbers, tile, fr
 		n := (min(hi-b*Block, Block) + 3) / 4
 		rows := values.from(b*Block*d, 4*n*d+behind)
 		for at := 0; at < d; at += Block {
-			mulRows(out.sums[at:], a.dims(), rows.from(at*side, (4*n-side)*d+side*Block), d, &s.scores, b*tile, tile, n, b > from)
+			mulRows(out.sums[at:], out.stride, rows.from(at*side, (4*n-side)*d+side*Block), d, &s.scores, b*tile, tile, n, b > from)
 		}
 	}
 }
 
-// finish writes the results of a job to where they belong.
-func (a *Attention) finish(p *partial, j *attendJob, row func(token int) []float32) {
+// finish writes the results of some vectors of a job to where they belong.
+func (a *Attention) finish(p *partial, j *attendJob, lo, hi int, row func(token int) []float32) {
 	d := a.shape.HeadDim
-	for r := range j.vectors() {
+	for r := lo; r < hi; r++ {
 		dst := row(j.token + r/j.heads)[(j.first+r%j.heads)*d:][:d]
-		scaleTo(dst, p.sums[r*a.dims():][:d], 1/p.total[r])
+		scaleTo(dst, p.vector(r)[:d], 1 / *p.total(r))
 	}
 }
 
-// partial is what vectors saw in some positions: values times exp(score - most), summed up, and the sum of the weights.
+// partial is what vectors saw in some positions: values times exp(score - most), summed up, and behind them, where the same becomes of it, the sum of the weights.
 type partial struct {
-	vectors     int
-	sees        [maxTile]bool // anything at all
-	most, total [maxTile]float32
-	sums        []float32 // [vector][dims]
-	factors     []float32 // of fold
+	sees   [maxTile]bool // anything at all
+	most   [maxTile]float32
+	sums   []float32 // [vector][stride]
+	stride int
 }
 
 // newPartial has room for the largest tile.
 func newPartial(dims int) partial {
-	return partial{sums: make([]float32, maxTile*dims), factors: make([]float32, 32)}
+	return partial{sums: make([]float32, maxTile*(dims+16)), stride: dims + 16}
 }
 
-func (p *partial) bytes() int64 { return 4 * int64(len(p.sums)+len(p.factors)+2*maxTile) }
+func (p *partial) bytes() int64 { return 4 * int64(len(p.sums)+maxTile) }
 
-// clear empties it.
-func (p *partial) clear() {
-	for r := range maxTile {
-		p.most[r], p.total[r] = -math.MaxFloat32, 0
+// vector is what vector r saw, and total the sum of its weights.
+func (p *partial) vector(r int) []float32 { return p.sums[r*p.stride:][:p.stride] }
+func (p *partial) total(r int) *float32   { return &p.sums[(r+1)*p.stride-16] }
+
+// clear empties vectors lo to before hi.
+func (p *partial) clear(lo, hi int) {
+	for r := lo; r < hi; r++ {
+		p.most[r] = -math.MaxFloat32
+		clear(p.vector(r))
 	}
-	clear(p.sums)
 }
 
-// fold adds what vectors saw in the next positions; both are scaled to the larger score, one of them by 1.
-func (p *partial) fold(next *partial, dims int) {
-	keep, take := p.factors[:16], p.factors[16:]
-	p.vectors = next.vectors
-	for r := range next.vectors {
-		keep[r], take[r] = 0, 0
-		if next.sees[r] {
-			most := max(p.most[r], next.most[r])
-			keep[r], take[r] = p.most[r]-most, next.most[r]-most
-			p.most[r] = most
+// foldFactors is how many factors fold needs, in whole steps of exps.
+func foldFactors(parts, vectors int) int { return (2*parts*vectors + 15) / 16 * 16 }
+
+// fold adds what vectors lo to before hi saw in the next positions, one part of them after the other: each time, both are scaled to the larger score, one of them by 1.
+func (p *partial) fold(next []partial, lo, hi int, factors []float32) {
+	factors = factors[:foldFactors(len(next), hi-lo)]
+	at := 0
+	for r := lo; r < hi; r++ {
+		for i := range next {
+			keep, take := float32(0), float32(0)
+			if n := &next[i]; n.sees[r] {
+				most := max(p.most[r], n.most[r])
+				keep, take = p.most[r]-most, n.most[r]-most
+				p.most[r] = most
+			}
+			factors[at], factors[at+1] = keep, take
+			at += 2
 		}
 	}
-	exps(p.factors)
-	for r := range next.vectors {
-		if next.sees[r] {
-			p.total[r] = fma(p.total[r], keep[r], float32(next.total[r]*take[r]))
-			blend(p.sums[r*dims:][:dims], next.sums[r*dims:][:dims], keep[r], take[r])
+	clear(factors[at:])
+	exps(factors)
+	for r := lo; r < hi; r++ {
+		for i := range next {
+			keep, take := factors[0], factors[1]
+			factors = factors[2:]
+			if n := &next[i]; n.sees[r] {
+				blend(p.vector(r), n.vector(r), keep, take)
+			}
 		}
 	}
 }
