@@ -129,6 +129,18 @@ func (a *fn) fmlaLane(d, n, m, i int) {
 func (a *fn) fmulLane(d, n, m, i int) {
 	a.word(0x4F809000|lane(i), fmt.Sprintf("fmul v%%d.4s, v%%d.4s, v%%d.s[%d]", i), d, n, m)
 }
+
+// smlalLane and smlal2Lane multiply 16-bit numbers, of the lower or the upper half of n, with lane i of eight of m, one of the first 16 registers, and add the products to 32-bit ones.
+func (a *fn) smlalLane(d, n, m, i int) {
+	a.word(0x0F402000|lane16(i), fmt.Sprintf("smlal v%%d.4s, v%%d.4h, v%%d.h[%d]", i), d, n, m)
+}
+func (a *fn) smlal2Lane(d, n, m, i int) {
+	a.word(0x4F402000|lane16(i), fmt.Sprintf("smlal2 v%%d.4s, v%%d.8h, v%%d.h[%d]", i), d, n, m)
+}
+
+// lane16 is lane for one of eight.
+func lane16(i int) uint32 { return uint32(i&1)<<20 | uint32(i>>1&1)<<21 | uint32(i>>2)<<11 }
+
 func (a *fn) dup32(d, n, i int) {
 	a.word(0x4E000400|uint32(i<<3|4)<<16, fmt.Sprintf("dup v%%d.4s, v%%d.s[%d]", i), d, n)
 }

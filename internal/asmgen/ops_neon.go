@@ -20,6 +20,7 @@ func opsNEON() *file {
 	f.softmaxNEON()
 	f.narrowNEON()
 	f.mulVectorsNEON()
+	f.roundVectorsNEON()
 	f.extremesNEON()
 	f.largest64NEON()
 	f.round64NEON()
@@ -320,7 +321,7 @@ func (a *fn) eachBlockNEON(body func()) {
 }
 
 func (f *file) narrowNEON() {
-	a := f.fn("narrowNEON", "rounds 16 numbers a step to float16: see narrowF16.", "dst *uint16, x *float32, steps int")
+	a := f.fn("narrowNEON", "rounds 16 numbers a step to float16: see narrowF16.", "dst *byte, x *float32, steps int")
 	a.argsNEON("dst", "x", "steps")
 	a.loop("R2", func() {
 		a.load64("R1", 0)
@@ -345,6 +346,65 @@ func (f *file) mulVectorsNEON() {
 			a.pairwise("fmul", 4*i, 4*i, 16+4*i)
 			a.store64("R0", 4*i)
 		}
+	})
+	a.op("RET")
+}
+
+// roundVectorsNEON has 64 numbers in half of all registers.
+func (f *file) roundVectorsNEON() {
+	a := f.fn("roundVectorsNEON", "makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.", "words *byte, steps *float32, x *float32, factors *float32, vectors int")
+	const most, factors, magnitudes, magnitude, largest, one = 16, 20, 24, 28, 29, 30
+	a.argsNEON("words", "steps", "x", "factors", "vectors")
+	a.constantNEON(1<<31-1, magnitude)
+	a.constantNEON(math.Float32bits(127*256), largest)
+	a.constantNEON(math.Float32bits(1), one)
+	a.op("MOVD $0x7F800000, R5")
+	a.op("MOVD $0x00800000, R6")
+	a.loop("R4", func() {
+		small, broken, none, next := a.label("small"), a.label("broken"), a.label("none"), a.label("next")
+		a.op("MOVD R3, R7")
+		for i := range 4 {
+			a.load64("R2", 4*i)
+			a.load64("R7", factors)
+			a.pairwise("fmul", 4*i, 4*i, factors)
+			if i == 0 {
+				a.each("and", most, 0, magnitude)
+				continue
+			}
+			a.each("and", magnitudes, 4*i, magnitude)
+			a.pairwise("umax", most, most, magnitudes)
+		}
+		a.foldNEON(most, func(d, x int) { a.v("umax", "4s", d, d, x) })
+		a.op("FMOVS F%d, R8", most)
+		a.op("CMPW R5, R8")
+		a.op("BHS %s", broken)
+		a.op("FDIVS F%d, F%d, F%d", largest, most, most)
+		a.op("FMOVS F%d, R8", most)
+		a.op("CMPW R6, R8")
+		a.op("BLO %s", small)
+		a.op("FMOVS.P F%d, 4(R1)", most)
+		a.op("FDIVS F%d, F%d, F%d", most, one, most)
+		for i := range 16 {
+			a.fmulLane(i, i, most, 0)
+			a.v("fcvtns", "4s", i, i)
+		}
+		for i := range 8 {
+			a.v("uzp1", "8h", i, 2*i, 2*i+1)
+		}
+		a.op("JMP %s", next)
+		a.mark(broken)
+		a.op("MOVD $0x7FC00000, R8")
+		a.op("JMP %s", none)
+		a.mark(small)
+		a.op("MOVD $0, R8")
+		a.mark(none)
+		a.op("MOVW.P R8, 4(R1)")
+		for i := range 8 {
+			a.movi8(i, 0)
+		}
+		a.mark(next)
+		a.store64("R0", 0)
+		a.store64("R0", 4)
 	})
 	a.op("RET")
 }

@@ -1,9 +1,13 @@
 package tensor
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
+
+	"github.com/mlxbuild/mlxbuild/internal/cpu"
 )
 
 // anyFloats are numbers of all kinds: of a usual size mostly, and subnormal ones, infinities, NaN, zeros of both signs and very large ones.
@@ -56,6 +60,40 @@ func checkOps(t *testing.T, n int, rng *rand.Rand, make func(*rand.Rand, int) []
 		asReference(func() { work(want) })
 		equalBits(t, name, got, want)
 	}
+}
+
+// TestNoKernelIsMissing: what a level's table has not is plain Go, with the same bits, and slow.
+func TestNoKernelIsMissing(t *testing.T) {
+	for _, l := range cpu.Levels() {
+		if l == cpu.Generic {
+			continue
+		}
+		k := kernelsOf(l)
+		for _, name := range append(missing("", reflect.ValueOf(k.opsKernels)), missing("transpose", reflect.ValueOf(k.transpose))...) {
+			if name != fmt.Sprintf(".pack[%d]", asFloats) { // there is nothing to pack
+				t.Errorf("%s has no %s", l, name)
+			}
+		}
+	}
+}
+
+// missing are the names of functions that are nil.
+func missing(name string, v reflect.Value) (names []string) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			names = append(names, missing(name+"."+v.Type().Field(i).Name, v.Field(i))...)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			names = append(names, missing(fmt.Sprintf("%s[%d]", name, i), v.Index(i))...)
+		}
+	case reflect.Func:
+		if v.IsNil() {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func make64(n int) []float64 { return make([]float64, n) }

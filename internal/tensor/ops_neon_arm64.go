@@ -50,12 +50,17 @@ func softmaxNEON(scores *float32, stride int, blocks int, scale float32) (most f
 // narrowNEON rounds 16 numbers a step to float16: see narrowF16.
 //
 //go:noescape
-func narrowNEON(dst *uint16, x *float32, steps int)
+func narrowNEON(dst *byte, x *float32, steps int)
 
 // mulVectorsNEON multiplies vectors of 64 in dst with one of them: see mulVectors.
 //
 //go:noescape
 func mulVectorsNEON(dst *float32, x *float32, vectors int)
+
+// roundVectorsNEON makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+//
+//go:noescape
+func roundVectorsNEON(words *byte, steps *float32, x *float32, factors *float32, vectors int)
 
 // extremesNEON is the largest of 16 numbers a step, and the bits of the largest magnitude: see extremes.
 //

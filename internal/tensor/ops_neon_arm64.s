@@ -762,7 +762,7 @@ again4:
 	FMOVS F28, total+36(FP)
 	RET
 
-// func narrowNEON(dst *uint16, x *float32, steps int)
+// func narrowNEON(dst *byte, x *float32, steps int)
 //
 // narrowNEON rounds 16 numbers a step to float16: see narrowF16.
 TEXT ·narrowNEON(SB), NOSPLIT, $0-24
@@ -819,6 +819,161 @@ again1:
 	WORD $0x6e3fddef // fmul v15.4s, v15.4s, v31.4s
 	VST1.P [V12.B16, V13.B16, V14.B16, V15.B16], 64(R0)
 	SUBS $1, R2, R2
+	BNE again1
+	RET
+
+// func roundVectorsNEON(words *byte, steps *float32, x *float32, factors *float32, vectors int)
+//
+// roundVectorsNEON makes 16-bit whole numbers of vectors of 64 in x, times factors: see vectors.round.
+TEXT ·roundVectorsNEON(SB), NOSPLIT, $0-40
+	MOVD words+0(FP), R0
+	MOVD steps+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD factors+24(FP), R3
+	MOVD vectors+32(FP), R4
+	MOVD $0x7fffffff, R12
+	VDUP R12, V28.S4
+	MOVD $0x46fe0000, R12
+	VDUP R12, V29.S4
+	MOVD $0x3f800000, R12
+	VDUP R12, V30.S4
+	MOVD $0x7F800000, R5
+	MOVD $0x00800000, R6
+
+again1:
+	MOVD R3, R7
+	VLD1.P 64(R2), [V0.B16, V1.B16, V2.B16, V3.B16]
+	VLD1.P 64(R7), [V20.B16, V21.B16, V22.B16, V23.B16]
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x6e35dc21 // fmul v1.4s, v1.4s, v21.4s
+	WORD $0x6e36dc42 // fmul v2.4s, v2.4s, v22.4s
+	WORD $0x6e37dc63 // fmul v3.4s, v3.4s, v23.4s
+	WORD $0x4e3c1c10 // and v16.16b, v0.16b, v28.16b
+	WORD $0x4e3c1c31 // and v17.16b, v1.16b, v28.16b
+	WORD $0x4e3c1c52 // and v18.16b, v2.16b, v28.16b
+	WORD $0x4e3c1c73 // and v19.16b, v3.16b, v28.16b
+	VLD1.P 64(R2), [V4.B16, V5.B16, V6.B16, V7.B16]
+	VLD1.P 64(R7), [V20.B16, V21.B16, V22.B16, V23.B16]
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x6e35dca5 // fmul v5.4s, v5.4s, v21.4s
+	WORD $0x6e36dcc6 // fmul v6.4s, v6.4s, v22.4s
+	WORD $0x6e37dce7 // fmul v7.4s, v7.4s, v23.4s
+	WORD $0x4e3c1c98 // and v24.16b, v4.16b, v28.16b
+	WORD $0x4e3c1cb9 // and v25.16b, v5.16b, v28.16b
+	WORD $0x4e3c1cda // and v26.16b, v6.16b, v28.16b
+	WORD $0x4e3c1cfb // and v27.16b, v7.16b, v28.16b
+	WORD $0x6eb86610 // umax v16.4s, v16.4s, v24.4s
+	WORD $0x6eb96631 // umax v17.4s, v17.4s, v25.4s
+	WORD $0x6eba6652 // umax v18.4s, v18.4s, v26.4s
+	WORD $0x6ebb6673 // umax v19.4s, v19.4s, v27.4s
+	VLD1.P 64(R2), [V8.B16, V9.B16, V10.B16, V11.B16]
+	VLD1.P 64(R7), [V20.B16, V21.B16, V22.B16, V23.B16]
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x6e35dd29 // fmul v9.4s, v9.4s, v21.4s
+	WORD $0x6e36dd4a // fmul v10.4s, v10.4s, v22.4s
+	WORD $0x6e37dd6b // fmul v11.4s, v11.4s, v23.4s
+	WORD $0x4e3c1d18 // and v24.16b, v8.16b, v28.16b
+	WORD $0x4e3c1d39 // and v25.16b, v9.16b, v28.16b
+	WORD $0x4e3c1d5a // and v26.16b, v10.16b, v28.16b
+	WORD $0x4e3c1d7b // and v27.16b, v11.16b, v28.16b
+	WORD $0x6eb86610 // umax v16.4s, v16.4s, v24.4s
+	WORD $0x6eb96631 // umax v17.4s, v17.4s, v25.4s
+	WORD $0x6eba6652 // umax v18.4s, v18.4s, v26.4s
+	WORD $0x6ebb6673 // umax v19.4s, v19.4s, v27.4s
+	VLD1.P 64(R2), [V12.B16, V13.B16, V14.B16, V15.B16]
+	VLD1.P 64(R7), [V20.B16, V21.B16, V22.B16, V23.B16]
+	WORD $0x6e34dd8c // fmul v12.4s, v12.4s, v20.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x6e36ddce // fmul v14.4s, v14.4s, v22.4s
+	WORD $0x6e37ddef // fmul v15.4s, v15.4s, v23.4s
+	WORD $0x4e3c1d98 // and v24.16b, v12.16b, v28.16b
+	WORD $0x4e3c1db9 // and v25.16b, v13.16b, v28.16b
+	WORD $0x4e3c1dda // and v26.16b, v14.16b, v28.16b
+	WORD $0x4e3c1dfb // and v27.16b, v15.16b, v28.16b
+	WORD $0x6eb86610 // umax v16.4s, v16.4s, v24.4s
+	WORD $0x6eb96631 // umax v17.4s, v17.4s, v25.4s
+	WORD $0x6eba6652 // umax v18.4s, v18.4s, v26.4s
+	WORD $0x6ebb6673 // umax v19.4s, v19.4s, v27.4s
+	WORD $0x6eb26610 // umax v16.4s, v16.4s, v18.4s
+	WORD $0x6eb36631 // umax v17.4s, v17.4s, v19.4s
+	WORD $0x6eb16610 // umax v16.4s, v16.4s, v17.4s
+	WORD $0x6e104211 // ext v17.16b, v16.16b, v16.16b, #8
+	WORD $0x6eb16610 // umax v16.4s, v16.4s, v17.4s
+	WORD $0x6e102211 // ext v17.16b, v16.16b, v16.16b, #4
+	WORD $0x6eb16610 // umax v16.4s, v16.4s, v17.4s
+	FMOVS F16, R8
+	CMPW R5, R8
+	BHS broken3
+	FDIVS F29, F16, F16
+	FMOVS F16, R8
+	CMPW R6, R8
+	BLO small2
+	FMOVS.P F16, 4(R1)
+	FDIVS F16, F30, F16
+	WORD $0x4f909000 // fmul v0.4s, v0.4s, v16.s[0]
+	WORD $0x4e21a800 // fcvtns v0.4s, v0.4s
+	WORD $0x4f909021 // fmul v1.4s, v1.4s, v16.s[0]
+	WORD $0x4e21a821 // fcvtns v1.4s, v1.4s
+	WORD $0x4f909042 // fmul v2.4s, v2.4s, v16.s[0]
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f909063 // fmul v3.4s, v3.4s, v16.s[0]
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	WORD $0x4f909084 // fmul v4.4s, v4.4s, v16.s[0]
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4f9090a5 // fmul v5.4s, v5.4s, v16.s[0]
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4f9090c6 // fmul v6.4s, v6.4s, v16.s[0]
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4f9090e7 // fmul v7.4s, v7.4s, v16.s[0]
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x4f909108 // fmul v8.4s, v8.4s, v16.s[0]
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f909129 // fmul v9.4s, v9.4s, v16.s[0]
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x4f90914a // fmul v10.4s, v10.4s, v16.s[0]
+	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
+	WORD $0x4f90916b // fmul v11.4s, v11.4s, v16.s[0]
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f90918c // fmul v12.4s, v12.4s, v16.s[0]
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4f9091ad // fmul v13.4s, v13.4s, v16.s[0]
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f9091ce // fmul v14.4s, v14.4s, v16.s[0]
+	WORD $0x4e21a9ce // fcvtns v14.4s, v14.4s
+	WORD $0x4f9091ef // fmul v15.4s, v15.4s, v16.s[0]
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4e411800 // uzp1 v0.8h, v0.8h, v1.8h
+	WORD $0x4e431841 // uzp1 v1.8h, v2.8h, v3.8h
+	WORD $0x4e451882 // uzp1 v2.8h, v4.8h, v5.8h
+	WORD $0x4e4718c3 // uzp1 v3.8h, v6.8h, v7.8h
+	WORD $0x4e491904 // uzp1 v4.8h, v8.8h, v9.8h
+	WORD $0x4e4b1945 // uzp1 v5.8h, v10.8h, v11.8h
+	WORD $0x4e4d1986 // uzp1 v6.8h, v12.8h, v13.8h
+	WORD $0x4e4f19c7 // uzp1 v7.8h, v14.8h, v15.8h
+	JMP next5
+
+broken3:
+	MOVD $0x7FC00000, R8
+	JMP none4
+
+small2:
+	MOVD $0, R8
+
+none4:
+	MOVW.P R8, 4(R1)
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+
+next5:
+	VST1.P [V0.B16, V1.B16, V2.B16, V3.B16], 64(R0)
+	VST1.P [V4.B16, V5.B16, V6.B16, V7.B16], 64(R0)
+	SUBS $1, R4, R4
 	BNE again1
 	RET
 
