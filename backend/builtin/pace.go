@@ -6,7 +6,7 @@ var draftSizes = [...]int{3, headRows - 1}
 // worthwhile is how much faster than token by token a draft must promise to be.
 const worthwhile = 1.2
 
-// pace is what a step with a draft costs, where one without costs 1. That depends on the model, the arithmetic and the machine (4 bits of SmolLM2-135M on two cores: 1.7 and 3.0 in Fast, 1.3 and 2.5 in Int8, 3 and 3.5
+// pace is what a step with a draft costs, where one without costs 1. That depends on the model, the arithmetic and the machine (4 bits of SmolLM2-135M on two cores: 1.4 and 2.5 in Fast, 1.3 and 2.0 in Int8, 1.9 and 2.5
 // in Float32; plain Go: 4 and 8), so it is measured while texts are made. It decides how soon tokens come, and never which.
 type pace struct {
 	plain float64 // seconds
