@@ -50,7 +50,7 @@ func missing(err error) error {
 	return fmt.Errorf("%w: %w", ErrMissing, err)
 }
 
-// prove hashes a blob whose state this machine has not seen. Wrong content is moved away.
+// prove hashes a blob whose state this machine has not seen. Wrong content is moved away, and so is what the disk cannot keep.
 func (c *Cache) prove(d Digest, path string) (string, int64, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -67,8 +67,8 @@ func (c *Cache) prove(d Digest, path string) (string, int64, error) {
 		}
 		return "", 0, ErrMissing
 	}
-	if err := OnDisk(f); err != nil {
-		return "", 0, err
+	if err := OnDisk(f); err != nil { // the system tells of lost bytes once, and goes on giving them from memory: the next sync would say that all is well
+		return "", 0, errors.Join(err, removeSame(f, path))
 	}
 	return path, n, c.NoteFile(path, d)
 }

@@ -420,6 +420,8 @@ func TestMain(m *testing.M) {
 		builder()
 	case "killed":
 		killed()
+	case "taker":
+		taker()
 	default:
 		os.Exit(m.Run())
 	}
