@@ -2,8 +2,8 @@ package convert
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
+	"hash"
 	"os"
 	"sync"
 
@@ -11,75 +11,81 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 )
 
-// output is one file that is written out of order and hashed in order: it knows how far the file is whole, and a hasher reads up to there, from the page cache, where the bytes still are. The
-// file is open from its first block until it is hashed, so that a model of very many shards does not need as many open files.
+// output is one file that is written out of order and hashed in order, by those who write it: whoever writes the bytes that come next hashes them, while they stand in the processor's cache, and whoever has to leave bytes behind
+// a gap leaves them to the others, who read them back. Nobody else hashes, so that of many files written at once none falls behind. The file is open from its first block until it is hashed, so that a model of very many shards
+// does not need as many open files.
 type output struct {
 	shard safetensors.Shard
 	path  string
 	once  sync.Once
 	file  *os.File
-	err   error // of opening
-	done  chan struct{}
 
-	mu    sync.Mutex
-	cond  *sync.Cond
-	whole int64 // everything before is written
-	ended bool
+	mu   sync.Mutex
+	turn *sync.Cond
+	err  error // of opening, or of reading back
+	// Everything before these is hashed; is hashed, or somebody is about to; is written.
+	hashed, claimed, whole int64
 	// Written parts behind a gap, joined where they touch, so that there are few of them whatever the file's size: begin -> end, and back.
 	ends, begins map[int64]int64
 
-	sum     cache.Digest // after done
-	hashErr error
+	// Of who has claimed what comes next:
+	sum     hash.Hash
+	back    []byte // what is read back
+	flushed int64  // everything before was sent to the disk
 }
 
 func newOutput(s safetensors.Shard, path string) *output {
-	o := &output{shard: s, path: path, ends: map[int64]int64{}, begins: map[int64]int64{}, done: make(chan struct{})}
-	o.cond = sync.NewCond(&o.mu)
+	o := &output{shard: s, path: path, sum: sha256.New(), ends: map[int64]int64{}, begins: map[int64]int64{}}
+	o.turn = sync.NewCond(&o.mu)
 	return o
 }
 
-// open makes the file, with its header, and starts the hasher.
+// open makes the file, with its header.
 func (o *output) open() {
 	if o.file, o.err = os.OpenFile(o.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); o.err != nil {
-		close(o.done)
 		return
 	}
 	if _, o.err = o.file.WriteAt(o.shard.Header, 0); o.err != nil {
 		o.file.Close()
-		close(o.done)
 		return
 	}
-	o.whole = int64(len(o.shard.Header))
-	go func() {
-		defer close(o.done)
-		o.sum, o.hashErr = o.hash()
-		if err := o.file.Close(); o.hashErr == nil {
-			o.hashErr = err
-		}
-	}()
+	o.sum.Write(o.shard.Header)
+	o.hashed = int64(len(o.shard.Header))
+	o.claimed, o.whole = o.hashed, o.hashed
 }
 
-// write writes a block to its place.
+// write writes a block to its place, and hashes it when it is next.
 func (o *output) write(b []byte, at int64) error {
 	o.once.Do(o.open)
-	if o.err != nil {
-		return o.err
-	}
-	if _, err := o.file.WriteAt(b, at); err != nil {
-		if errors.Is(err, os.ErrClosed) { // by the hasher, which knows what is wrong
-			<-o.done
-			err = errors.Join(o.hashErr, err)
-		}
+	if err := o.failure(); err != nil {
 		return err
 	}
-	o.wrote(at, at+int64(len(b)))
-	return nil
+	if _, err := o.file.WriteAt(b, at); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	end := at + int64(len(b))
+	o.wrote(at, end)
+	if at == o.claimed && end > at { // those before it are hashed, or are being hashed by others at this instant
+		o.claimed = end
+		for o.hashed < at && o.err == nil {
+			o.turn.Wait()
+		}
+		o.hash(b)
+	}
+	o.catchUp(blockBytes) // not all of it: another file may need this worker more
+	return o.err
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // wrote notes a part of the file.
 func (o *output) wrote(begin, end int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if before, ok := o.begins[begin]; ok {
 		delete(o.begins, begin)
 		begin = before
@@ -92,70 +98,76 @@ func (o *output) wrote(begin, end int64) {
 		delete(o.ends, begin)
 		delete(o.begins, end)
 		o.whole = end
-		o.cond.Signal()
 		return
 	}
 	o.ends[begin], o.begins[end] = end, begin
 }
 
-// finish returns the digest of the file, which is written by now.
-func (o *output) finish() (cache.Digest, error) {
-	o.once.Do(o.open)
-	<-o.done
+// hash takes claimed bytes whose turn it is. What is hashed is sent to the disk, so that syncing the file at the end is quick.
+func (o *output) hash(b []byte) {
 	if o.err != nil {
-		return cache.Digest{}, o.err
+		return
 	}
-	return o.sum, o.hashErr
-}
-
-// stop ends the hasher, whether or not the file is whole.
-func (o *output) stop() {
-	o.mu.Lock()
-	o.ended = true
-	o.cond.Signal()
 	o.mu.Unlock()
-	opened := true
-	o.once.Do(func() { opened = false })
-	if opened {
-		<-o.done
+	o.sum.Write(b)
+	end := o.hashed + int64(len(b))
+	if end-o.flushed >= flushBytes {
+		flush(o.file, o.flushed, end-o.flushed)
+		o.flushed = end
 	}
-}
-
-// hash follows the writers. What is hashed is sent to the disk, so that syncing the file at the end is quick.
-func (o *output) hash() (cache.Digest, error) {
-	h := sha256.New()
-	buf := make([]byte, blockBytes)
-	var flushed int64
-	for at := int64(0); at < o.shard.Size; {
-		end := o.wait(at)
-		if end <= at {
-			return cache.Digest{}, fmt.Errorf("%s is not complete", o.path)
-		}
-		for at < end {
-			n, err := o.file.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
-			h.Write(buf[:n])
-			at += int64(n)
-			if n == 0 {
-				return cache.Digest{}, fmt.Errorf("%s cannot be read back: %w", o.path, err)
-			}
-		}
-		if at-flushed >= flushBytes {
-			flush(o.file, flushed, at-flushed)
-			flushed = at
-		}
+	o.mu.Lock()
+	if o.hashed = end; end == o.shard.Size {
+		o.err = o.file.Close()
 	}
-	return cache.Digest(h.Sum(nil)), nil
+	o.turn.Broadcast()
 }
 
 // flushBytes is how much is sent to the disk at a time.
 const flushBytes = 8 << 20
 
-// wait for more than at bytes of the file to be whole.
-func (o *output) wait(at int64) int64 {
+// backBytes is how much is read back at a time: little enough to stay in the processor's cache.
+const backBytes = 256 << 10
+
+// catchUp reads back and hashes what was left behind a gap that is closed, up to about most bytes, unless somebody else is at it.
+func (o *output) catchUp(most int64) {
+	for o.err == nil && most > 0 && o.claimed == o.hashed && o.hashed < o.whole {
+		if o.back == nil {
+			o.back = make([]byte, backBytes)
+		}
+		b := o.back[:min(backBytes, o.whole-o.hashed)]
+		o.claimed += int64(len(b))
+		o.mu.Unlock()
+		_, err := o.file.ReadAt(b, o.hashed)
+		o.mu.Lock()
+		if err != nil {
+			o.err = fmt.Errorf("%s cannot be read back: %w", o.path, err)
+			o.turn.Broadcast()
+			return
+		}
+		o.hash(b)
+		most -= int64(len(b))
+	}
+}
+
+// finish returns the digest of the file, which is written by now.
+func (o *output) finish() (cache.Digest, error) {
+	o.once.Do(o.open)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.whole <= at && !o.ended {
-		o.cond.Wait()
+	o.catchUp(o.shard.Size)
+	if o.err == nil && o.hashed < o.shard.Size {
+		o.err = fmt.Errorf("%s is not complete", o.path)
 	}
-	return o.whole
+	if o.err != nil {
+		return cache.Digest{}, o.err
+	}
+	return cache.Digest(o.sum.Sum(nil)), nil
+}
+
+// stop closes the file, whether or not it is whole. Nobody may be writing it.
+func (o *output) stop() {
+	o.once.Do(func() {})
+	if o.file != nil {
+		o.file.Close()
+	}
 }

@@ -1,11 +1,13 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sort"
 	"sync"
 
@@ -97,7 +99,7 @@ func (p *pass) work(ctx context.Context) {
 	wg.Wait()
 }
 
-// feed sends the blocks of all tensors, in the order in which their first outputs lie in the first conversion's files, so that hashing can follow; in the others' the order is nearly the same.
+// feed sends the blocks of all tensors, so that hashing can follow.
 func (p *pass) feed(ctx context.Context, jobs chan<- job) {
 	for _, parts := range p.tensors() {
 		var open []part
@@ -123,7 +125,8 @@ func (p *pass) feed(ctx context.Context, jobs chan<- job) {
 	}
 }
 
-// tensors of all conversions, those with the same sources beside one another.
+// tensors of all conversions, those with the same sources beside one another: in the order in which their first outputs lie in the first conversion's files, vectors before all others. Where files are made by different
+// schemes, matrices come in the same order, but vectors lie behind them or among them, and would be what a file waits for.
 func (p *pass) tensors() (all [][]part) {
 	at := map[string]int{}
 	for _, r := range p.runs {
@@ -137,6 +140,7 @@ func (p *pass) tensors() (all [][]part) {
 			all[at[key]] = append(all[at[key]], part{run: r, tensor: t, index: i})
 		}
 	}
+	slices.SortStableFunc(all, func(a, b []part) int { return cmp.Compare(min(a[0].tensor.rows, 2), min(b[0].tensor.rows, 2)) })
 	return all
 }
 
