@@ -3,10 +3,10 @@ package convert
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"sync"
@@ -37,7 +37,7 @@ type part struct {
 	from   *found // where it may be copied from, nil = make it
 }
 
-// together makes the weights of all conversions that meet at the seat, in one pass for each source. The first of them does it; the others wait.
+// together makes the weights of all conversions that meet at the seat, in one pass for each source. The first of them has it done; each waits until its own are made, or cannot be.
 func (r *run) together(ctx context.Context, seat *step.Seat) error {
 	p := &pass{source: r.plan.Source}
 	for _, other := range seat.Join(r) {
@@ -46,15 +46,22 @@ func (r *run) together(ctx context.Context, seat *step.Seat) error {
 		}
 	}
 	if p.runs[0] == r {
-		p.do(ctx)
+		go p.do(ctx) // also when this one fails
 	}
-	<-r.passed
+	select {
+	case <-r.passed:
+	case <-r.failed: // this is told at once; the others go on
+		r.untouched()
+	}
 	return r.failure()
 }
 
 func (p *pass) do(ctx context.Context) {
-	err := errors.New("BUG: the conversions of this source ended in a panic")
+	var err error
 	defer func() {
+		if bug := recover(); bug != nil {
+			err = fmt.Errorf("BUG: %v\n%s", bug, debug.Stack())
+		}
 		for _, f := range p.inputs {
 			f.Close()
 		}
@@ -104,9 +111,10 @@ func (p *pass) feed(ctx context.Context, jobs chan<- job) {
 	for _, parts := range p.tensors() {
 		var open []part
 		for _, x := range parts {
-			if x.run.failure() == nil {
+			if x.run.enter() {
 				x.from = x.run.reuse.find(x.index)
 				open = append(open, x)
+				x.run.leave()
 			}
 		}
 		if len(open) == 0 {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +124,36 @@ func TestPassFails(t *testing.T) {
 			t.Errorf("%s of a source that was cut: %v", many[i], err)
 		}
 	}
+}
+
+// One that fails does not wait for the others: here one of those waits for it, with its last block.
+func TestPassFailsAtOnce(t *testing.T) {
+	dir := makeFolder(t, func(_ map[string]any, _ map[string][]int64, values map[string][]float32) {
+		values["model.layers.1.mlp.up_proj.weight"][7*64+9] = float32(math.NaN())
+	})
+	c, plans, seats := openCache(t), variants(t, dir, "{bits: 4, group_size: 32}", "{quantize: false}"), step.NewMeeting(2)
+	failed := make(chan struct{})
+	go func() {
+		defer close(failed)
+		if _, err := writeTo(t, c, plans[0], convert.WriteEnv{Seat: seats[0]}); err == nil || !strings.Contains(err.Error(), "has NaN") {
+			t.Error(err)
+		}
+	}()
+	var done atomic.Int64
+	_, err := writeTo(t, c, plans[1], convert.WriteEnv{Seat: seats[1], Progress: func(n int64) {
+		if done.Add(n) < plans[1].BytesIn {
+			return
+		}
+		select {
+		case <-failed:
+		case <-time.After(time.Minute):
+			t.Error("a conversion that has failed waits for one that has not")
+		}
+	}})
+	if err != nil {
+		t.Error(err)
+	}
+	<-failed
 }
 
 // Cancelled, all of them end and leave no hasher behind.

@@ -33,12 +33,13 @@ func (k *worker) do(ctx context.Context, j job) {
 		if ctx.Err() != nil {
 			return
 		}
-		if p.run.failure() != nil {
+		if !p.run.enter() {
 			continue
 		}
 		if err := k.part(p); err != nil {
 			p.run.fail(err)
 		}
+		p.run.leave()
 	}
 }
 

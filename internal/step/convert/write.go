@@ -45,7 +45,7 @@ func (p *Plan) Write(ctx context.Context, w WriteEnv) ([]step.File, error) {
 	if w.Stats == nil {
 		w.Stats = &Stats{}
 	}
-	r := &run{plan: p, env: w, reuse: newReuse(p, w), warnings: newWarnings(), places: p.places(), passed: make(chan struct{})}
+	r := &run{plan: p, env: w, reuse: newReuse(p, w), warnings: newWarnings(), places: p.places(), passed: make(chan struct{}), failed: make(chan struct{})}
 	defer r.reuse.close()
 	small := p.startSmall(w)
 	files, err := r.weights(ctx)
@@ -117,6 +117,8 @@ type run struct {
 	places   [][]spot
 	outputs  []*output
 	passed   chan struct{} // closed when the pass over the source is through
+	failed   chan struct{} // closed with the first error
+	touched  sync.RWMutex  // read-locked by who works for this conversion
 
 	mu  sync.Mutex
 	err error
@@ -126,8 +128,9 @@ type run struct {
 func (r *run) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err == nil {
+	if r.err == nil && err != nil {
 		r.err = err
+		close(r.failed)
 	}
 }
 
@@ -135,6 +138,24 @@ func (r *run) failure() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// enter lets a worker of the pass at what is this conversion's until it leaves; false when the conversion has failed.
+func (r *run) enter() bool {
+	r.touched.RLock()
+	if r.failure() == nil {
+		return true
+	}
+	r.touched.RUnlock()
+	return false
+}
+
+func (r *run) leave() { r.touched.RUnlock() }
+
+// untouched waits until no worker is at what is this conversion's. It has failed, so that none comes any more.
+func (r *run) untouched() {
+	r.touched.Lock()
+	defer r.touched.Unlock()
 }
 
 // weights writes all shards at once, because a tensor's weight, scales and biases may lie in different ones.
