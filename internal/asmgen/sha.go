@@ -13,11 +13,11 @@ var shaConstants = []uint32{
 
 func shaAVX512() *file {
 	f := newFile("internal/sha", "blocks_avx512", "amd64", "")
-	a := f.fn("blocksAVX512", "hashes blocks of 64 bytes of sixteen streams, which lie stride bytes apart, into eight rows of sixteen words.", "state *uint32, data *byte, stride int, blocks int")
+	a := f.fn("blocksAVX512", "hashes blocks of 64 bytes of sixteen streams, the first of sixteen slices, into eight rows of sixteen words.", "state *uint32, streams *[]byte, blocks int")
 	a.arg("state", "DI")
-	a.arg("data", "SI")
-	a.arg("stride", "DX")
+	a.arg("streams", "SI")
 	a.arg("blocks", "CX")
+	a.op("XORQ DX, DX")
 	a.op("LEAQ %s, R8", f.table32("shaConstants", shaConstants...))
 	var swap []byte
 	for i := range 64 {
@@ -33,11 +33,10 @@ func shaAVX512() *file {
 	}
 	a.countdown("CX", func() {
 		a.note("rows of streams become rows of words")
-		a.op("MOVQ SI, AX")
 		for i := range 16 {
 			s.words[i] = z(i)
-			a.op("VMOVDQU32 (AX), %s", z(i))
-			a.op("ADDQ DX, AX")
+			a.op("MOVQ %d(SI), AX", 24*i)
+			a.op("VMOVDQU32 (AX)(DX*1), %s", z(i))
 		}
 		s.transpose()
 		for _, w := range s.words {
@@ -50,7 +49,7 @@ func shaAVX512() *file {
 			a.op("VPADDD %d(DI), %s, %s", 64*i, r, r)
 			a.op("VMOVDQU32 %s, %d(DI)", r, 64*i)
 		}
-		a.op("ADDQ $64, SI")
+		a.op("ADDQ $64, DX")
 	})
 	a.ret()
 	return f

@@ -22,8 +22,19 @@ func Map(path string) (*Mapping, error) {
 // Bytes of the file, valid until Close.
 func (m *Mapping) Bytes() []byte { return m.data }
 
-// Close frees the memory; calling it again does nothing.
+// Close frees the memory; calling it again, or for nil, does nothing.
 func (m *Mapping) Close() error {
-	m.data = nil
+	if m != nil {
+		m.data = nil
+	}
 	return nil
 }
+
+// InPlace maps nothing here: files that are read part by part are read plainly.
+func InPlace(string, int64) *Mapping { return nil }
+
+// Part is what lies from begin to end.
+func (m *Mapping) Part(begin, end int64) []byte { return m.data[begin:end:end] }
+
+// Release of a part: it is memory until Close.
+func (m *Mapping) Release(begin, end int64) {}

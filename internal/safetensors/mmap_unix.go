@@ -35,12 +35,43 @@ func Map(path string) (*Mapping, error) {
 // Bytes of the file, valid until Close.
 func (m *Mapping) Bytes() []byte { return m.data }
 
-// Close ends the mapping; calling it again does nothing.
+// Close ends the mapping; calling it again, or for nil, does nothing.
 func (m *Mapping) Close() error {
-	if m.data == nil {
+	if m == nil || m.data == nil {
 		return nil
 	}
 	data := m.data
 	m.data = nil
 	return unix.Munmap(data)
+}
+
+// InPlace maps a file that is read part by part; nil when it cannot be mapped, or has not so many bytes any more: reading it says why.
+func InPlace(path string, size int64) *Mapping {
+	m, err := Map(path)
+	if err != nil {
+		return nil
+	}
+	if int64(len(m.data)) != size {
+		m.Close()
+		return nil
+	}
+	return m
+}
+
+// Part is what lies from begin to end. The disk is asked for all of it at once. Reading it is for Faults, and it has to be released.
+func (m *Mapping) Part(begin, end int64) []byte {
+	first := begin &^ int64(os.Getpagesize()-1)
+	_ = unix.Madvise(m.data[first:end], unix.MADV_WILLNEED) // a hint
+	return m.data[begin:end:end]
+}
+
+// Release lets go of a part's memory, so that no more than what is looked at counts as this program's: of its pages all but the last, in which another part may begin.
+func (m *Mapping) Release(begin, end int64) {
+	page := int64(os.Getpagesize() - 1)
+	if end < int64(len(m.data)) {
+		end &^= page
+	}
+	if begin &^= page; begin < end {
+		_ = unix.Madvise(m.data[begin:end], unix.MADV_DONTNEED)
+	}
 }

@@ -2,7 +2,7 @@
 
 package sha
 
-// blocksAVX512 hashes blocks of 64 bytes of sixteen streams, which lie stride bytes apart, into eight rows of sixteen words.
+// blocksAVX512 hashes blocks of 64 bytes of sixteen streams, the first of sixteen slices, into eight rows of sixteen words.
 //
 //go:noescape
-func blocksAVX512(state *uint32, data *byte, stride int, blocks int)
+func blocksAVX512(state *uint32, streams *[]byte, blocks int)

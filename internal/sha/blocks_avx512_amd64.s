@@ -46,14 +46,14 @@ DATA shaSwap<>+48(SB)/8, $0x0405060700010203
 DATA shaSwap<>+56(SB)/8, $0x0c0d0e0f08090a0b
 GLOBL shaSwap<>(SB), RODATA|NOPTR, $64
 
-// func blocksAVX512(state *uint32, data *byte, stride int, blocks int)
+// func blocksAVX512(state *uint32, streams *[]byte, blocks int)
 //
-// blocksAVX512 hashes blocks of 64 bytes of sixteen streams, which lie stride bytes apart, into eight rows of sixteen words.
-TEXT ·blocksAVX512(SB), NOSPLIT, $0-32
+// blocksAVX512 hashes blocks of 64 bytes of sixteen streams, the first of sixteen slices, into eight rows of sixteen words.
+TEXT ·blocksAVX512(SB), NOSPLIT, $0-24
 	MOVQ state+0(FP), DI
-	MOVQ data+8(FP), SI
-	MOVQ stride+16(FP), DX
-	MOVQ blocks+24(FP), CX
+	MOVQ streams+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	XORQ DX, DX
 	LEAQ shaConstants<>(SB), R8
 	VMOVDQU32 0(DI), Z16
 	VMOVDQU32 64(DI), Z17
@@ -67,39 +67,38 @@ TEXT ·blocksAVX512(SB), NOSPLIT, $0-32
 again1:
 
 	// rows of streams become rows of words
-	MOVQ SI, AX
-	VMOVDQU32 (AX), Z0
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z1
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z2
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z3
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z4
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z5
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z6
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z7
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z8
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z9
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z10
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z11
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z12
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z13
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z14
-	ADDQ DX, AX
-	VMOVDQU32 (AX), Z15
-	ADDQ DX, AX
+	MOVQ 0(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z0
+	MOVQ 24(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z1
+	MOVQ 48(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z2
+	MOVQ 72(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z3
+	MOVQ 96(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z4
+	MOVQ 120(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z5
+	MOVQ 144(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z6
+	MOVQ 168(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z7
+	MOVQ 192(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z8
+	MOVQ 216(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z9
+	MOVQ 240(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z10
+	MOVQ 264(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z11
+	MOVQ 288(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z12
+	MOVQ 312(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z13
+	MOVQ 336(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z14
+	MOVQ 360(SI), AX
+	VMOVDQU32 (AX)(DX*1), Z15
 
 	// streams 0 to 3
 	VPUNPCKLDQ Z1, Z0, Z24
@@ -1964,7 +1963,7 @@ again1:
 	VMOVDQU32 Z22, 384(DI)
 	VPADDD 448(DI), Z23, Z23
 	VMOVDQU32 Z23, 448(DI)
-	ADDQ $64, SI
+	ADDQ $64, DX
 	DECQ CX
 	JNZ again1
 	VZEROUPPER

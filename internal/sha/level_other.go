@@ -5,4 +5,4 @@ package sha
 import "github.com/mlxbuild/mlxbuild/internal/cpu"
 
 // blocksOf is the kernel of a level: there are none here.
-func blocksOf(cpu.Level) func(state *uint32, data *byte, stride int, blocks int) { return nil }
+func blocksOf(cpu.Level) func(state *uint32, streams *[]byte, blocks int) { return nil }

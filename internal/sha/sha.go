@@ -44,26 +44,29 @@ func New() *Hashes {
 	return h
 }
 
-// Write takes the next n bytes of every stream, a multiple of BlockSize. Those of a stream begin at a multiple of stride in data.
-func (h *Hashes) Write(data []byte, stride, n int) {
-	if n%BlockSize != 0 || stride < n || len(data) < (Streams-1)*stride+n {
-		panic("BUG: streams are cut wrongly")
+// Write takes the next bytes of every stream: equally many, a multiple of BlockSize.
+func (h *Hashes) Write(streams *[Streams][]byte) {
+	n := len(streams[0])
+	for _, b := range streams {
+		if len(b) != n || n%BlockSize != 0 {
+			panic("BUG: streams are cut wrongly")
+		}
 	}
 	h.length += uint64(n)
 	switch {
 	case n == 0:
 	case blocks != nil:
-		blocks(&h.state[0][0], &data[0], stride, n/BlockSize)
+		blocks(&h.state[0][0], &streams[0], n/BlockSize)
 	default:
-		plain(h, data, stride, n)
+		plain(h, streams)
 	}
 }
 
 // plain is the reference: one stream after the other.
-func plain(h *Hashes, data []byte, stride, n int) {
-	for i := range Streams {
-		one := h.resume(i, h.length-uint64(n))
-		one.Write(data[i*stride:][:n])
+func plain(h *Hashes, streams *[Streams][]byte) {
+	for i, b := range streams {
+		one := h.resume(i, h.length-uint64(len(b)))
+		one.Write(b)
 		state, _ := one.(encoding.BinaryMarshaler).MarshalBinary() // it has no way to fail
 		for word := range h.state {
 			h.state[word][i] = binary.BigEndian.Uint32(state[len(magic)+4*word:])

@@ -119,7 +119,9 @@ func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, t
 		return Input{}, err
 	}
 	started := time.Now()
-	sums, err := hashTensors(ctx, f, file.Header.Tensors, progress)
+	mapping := safetensors.InPlace(file.Path, file.Size)
+	defer mapping.Close()
+	sums, err := hashTensors(ctx, f, mapping, file.Header.Tensors, progress)
 	if err != nil {
 		return Input{}, fmt.Errorf("%s: %w", file.Path, err)
 	}
@@ -188,8 +190,8 @@ func changed(path string) error {
 	return &Error{What: path + " changed while it was read", Do: "run again when it is complete"}
 }
 
-// hashTensors hashes tensors on all cores, the largest first so that the last one to finish is small.
-func hashTensors(ctx context.Context, r io.ReaderAt, tensors []safetensors.Tensor, progress func(int64)) ([]cache.Digest, error) {
+// hashTensors hashes tensors on all cores, the largest first so that the last one to finish is small: in place where the file is mapped.
+func hashTensors(ctx context.Context, r io.ReaderAt, mapping *safetensors.Mapping, tensors []safetensors.Tensor, progress func(int64)) ([]cache.Digest, error) {
 	if progress == nil {
 		progress = func(int64) {}
 	}
@@ -200,7 +202,7 @@ func hashTensors(ctx context.Context, r io.ReaderAt, tensors []safetensors.Tenso
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			h := hasher{ctx: ctx, file: r, progress: progress, buf: make([]byte, sha.Streams*chunkStride)}
+			h := hasher{ctx: ctx, file: r, mapping: mapping, progress: progress, buf: make([]byte, sha.Streams*chunkStride)}
 			for group := range next {
 				if err := h.group(tensors, group, sums); err != nil {
 					cancel(err)
@@ -242,16 +244,19 @@ func groups(tensors []safetensors.Tensor) (all [][]int) {
 	return all
 }
 
-// chunk is what is read of a tensor at a time; chunkStride keeps the chunks of several apart, so that not all of them want the same places in the processor's cache.
+// chunk is what is read of a tensor at a time; chunkStride keeps the chunks of several apart, so that not all of them want the same places in the processor's cache. Of a mapped file it is more, as nothing
+// is copied: a seventh of hashing sixteen tensors was copying.
 const (
 	chunk       = 64 << 10
 	chunkStride = chunk + sha.BlockSize
+	mappedChunk = 256 << 10
 )
 
 // hasher is one worker.
 type hasher struct {
 	ctx      context.Context
 	file     io.ReaderAt
+	mapping  *safetensors.Mapping // nil = read
 	progress func(int64)
 	buf      []byte
 }
@@ -260,45 +265,95 @@ type hasher struct {
 func (h *hasher) group(tensors []safetensors.Tensor, group []int, sums []cache.Digest) error {
 	together, done := sha.New(), int64(0)
 	if len(group) == sha.Streams {
+		var at [sha.Streams]int64
 		shortest := tensors[group[len(group)-1]].Bytes() &^ (sha.BlockSize - 1)
 		for done < shortest {
-			n := int(min(chunk, shortest-done))
+			n := min(h.chunk(), shortest-done)
 			for i, t := range group {
-				if err := h.read(h.buf[i*chunkStride:][:n], tensors[t].Begin+done); err != nil {
-					return err
-				}
+				at[i] = tensors[t].Begin + done
 			}
-			together.Write(h.buf, chunkStride, n)
-			done += int64(n)
+			err := h.parts(at[:], n, func(parts [][]byte) { together.Write((*[sha.Streams][]byte)(parts)) })
+			if err != nil {
+				return err
+			}
+			done += n
 		}
 	}
 	for i, t := range group {
 		one := together.Stream(i)
 		for at := tensors[t].Begin + done; at < tensors[t].End; {
-			part := h.buf[:min(int64(len(h.buf)), tensors[t].End-at)]
-			if err := h.read(part, at); err != nil {
+			n := min(h.chunk(), tensors[t].End-at)
+			if err := h.parts([]int64{at}, n, func(parts [][]byte) { one.Write(parts[0]) }); err != nil {
 				return err
 			}
-			one.Write(part)
-			at += int64(len(part))
+			at += n
 		}
 		sums[t] = cache.Digest(one.Sum(nil))
 	}
 	return nil
 }
 
-// read fills b.
-func (h *hasher) read(b []byte, at int64) error {
+func (h *hasher) chunk() int64 {
+	if h.mapping != nil {
+		return mappedChunk
+	}
+	return chunk
+}
+
+// parts has n bytes from each of some places taken.
+func (h *hasher) parts(at []int64, n int64, take func([][]byte)) error {
 	if err := context.Cause(h.ctx); err != nil {
 		return err
 	}
-	n, err := h.file.ReadAt(b, at)
-	if n < len(b) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = &Error{What: "the file became shorter while it was read"}
+	parts := make([][]byte, len(at))
+	if h.mapping == nil {
+		for i := range at {
+			parts[i] = h.buf[i*chunkStride:][:n]
+			if err := h.read(parts[i], at[i]); err != nil {
+				return err
+			}
 		}
+		take(parts)
+	} else if err := h.inPlace(parts, at, n, take); err != nil {
 		return err
 	}
-	h.progress(int64(n))
+	h.progress(n * int64(len(at)))
 	return nil
+}
+
+// inPlace is parts of a mapped file.
+func (h *hasher) inPlace(parts [][]byte, at []int64, n int64, take func([][]byte)) error {
+	cut, _ := safetensors.Faults(func() error {
+		for i := range at {
+			parts[i] = h.mapping.Part(at[i], at[i]+n)
+		}
+		take(parts)
+		return nil
+	})
+	for i := range at {
+		h.mapping.Release(at[i], at[i]+n)
+	}
+	if !cut {
+		return nil
+	}
+	for i := range at { // reading says why
+		for done := int64(0); done < n; done += chunk {
+			if err := h.read(h.buf[:min(chunk, n-done)], at[i]+done); err != nil {
+				return err
+			}
+		}
+	}
+	return &Error{What: "the file changed while it was read", Do: "run again when it is complete"}
+}
+
+// read fills b.
+func (h *hasher) read(b []byte, at int64) error {
+	n, err := h.file.ReadAt(b, at)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = &Error{What: "the file became shorter while it was read"}
+	}
+	return err
 }

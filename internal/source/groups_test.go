@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -29,23 +31,36 @@ func TestHashTensors(t *testing.T) {
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}
-		var counted atomic.Int64
-		sums, err := hashTensors(context.Background(), bytes.NewReader(data), tensors, func(n int64) { counted.Add(n) })
-		if err != nil || counted.Load() != int64(len(data)) {
-			t.Fatalf("%v; %d of %d bytes were counted", err, counted.Load(), len(data))
+		path := filepath.Join(t.TempDir(), "data")
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
 		}
-		for i, x := range tensors {
-			if sums[i] != cache.Digest(sha256.Sum256(data[x.Begin:x.End])) {
-				t.Errorf("tensor %d of %d bytes has another digest", i, x.Bytes())
+		mapped := safetensors.InPlace(path, int64(len(data)))
+		defer mapped.Close()
+		for _, mapping := range []*safetensors.Mapping{nil, mapped} {
+			var counted atomic.Int64
+			sums, err := hashTensors(context.Background(), bytes.NewReader(data), mapping, tensors, func(n int64) { counted.Add(n) })
+			if err != nil || counted.Load() != int64(len(data)) {
+				t.Fatalf("%v; %d of %d bytes were counted", err, counted.Load(), len(data))
+			}
+			for i, x := range tensors {
+				if sums[i] != cache.Digest(sha256.Sum256(data[x.Begin:x.End])) {
+					t.Errorf("tensor %d of %d bytes has another digest", i, x.Bytes())
+				}
 			}
 		}
-		_, err = hashTensors(context.Background(), bytes.NewReader(data[:len(data)-1]), append(tensors[:0:0], append(tensors, safetensors.Tensor{Begin: 5, End: int64(len(data))})...), nil)
-		if err == nil || !strings.Contains(err.Error(), "became shorter") {
-			t.Errorf("a file that is too short: %v", err)
+		if err := os.Truncate(path, int64(len(data)/2)); err != nil {
+			t.Fatal(err)
+		}
+		for _, mapping := range []*safetensors.Mapping{nil, mapped} {
+			_, err := hashTensors(context.Background(), bytes.NewReader(data[:len(data)/2]), mapping, tensors, nil)
+			if err == nil || !strings.Contains(err.Error(), "became shorter") {
+				t.Errorf("a file that is too short: %v", err)
+			}
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if _, err := hashTensors(ctx, bytes.NewReader(data), tensors, nil); err == nil {
+		if _, err := hashTensors(ctx, bytes.NewReader(data), nil, tensors, nil); err == nil {
 			t.Error("cancelled, it went on")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/mlxbuild/mlxbuild/internal/quant"
+	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/source"
 )
 
@@ -19,16 +20,19 @@ type worker struct {
 	read    bool  // whether the job's block is in sources
 	readErr error // why it is not
 	tmp     []byte
-	sources [3][]byte // the block, as read
+	inPlace bool      // whether sources are parts of mapped files
+	sources [3][]byte // the block
+	room    [3][]byte // for blocks that are read
 	made    [3][]byte // room for what is computed
-	results [3][]byte // what is to be written: views of the two above
+	results [3][]byte // what is to be written: views of made, or of sources that were read
 }
 
 func newWorker(p *pass) *worker { return &worker{pass: p, crc: crc32.MakeTable(crc32.Castagnoli)} }
 
 // do a block for every conversion that has not failed.
 func (k *worker) do(ctx context.Context, j job) {
-	k.job, k.read = j, false
+	k.job, k.read, k.inPlace = j, false, !passesOn(j.parts)
+	defer k.release()
 	for _, p := range j.parts {
 		if ctx.Err() != nil {
 			return
@@ -67,8 +71,8 @@ func (k *worker) part(p part) error {
 // sourceBytes of the block, read or not.
 func (k *worker) sourceBytes(t *Tensor) (n int64) {
 	for _, name := range t.From {
-		_, s, _ := k.source.Weights.Find(name)
-		n += s.Bytes() / t.rows * k.job.rows
+		_, begin, end := k.sourceAt(name)
+		n += end - begin
 	}
 	return n
 }
@@ -106,6 +110,16 @@ func (k *worker) copyFound(p part) (sum uint32, ok bool) {
 
 // make leaves the results in k.results.
 func (k *worker) make(p part) error {
+	cut, err := safetensors.Faults(func() error { return k.makeOnce(p) })
+	if cut { // reading says why
+		k.release()
+		k.read, k.inPlace = false, false
+		err = k.makeOnce(p)
+	}
+	return err
+}
+
+func (k *worker) makeOnce(p part) error {
 	if !k.read {
 		k.read, k.readErr = true, k.readSources(p)
 	}
@@ -132,6 +146,36 @@ func (k *worker) make(p part) error {
 	return nil
 }
 
+// passesOn reports whether a part's results are the source's own bytes. They are read then: they are still needed when they are written and hashed, and copying is all that is done.
+func passesOn(parts []part) bool {
+	for _, p := range parts {
+		if t := p.tensor; t.Op == OpCopy || t.Op == OpCast && t.Scheme.Bits != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// release lets go of what was mapped of the job's block.
+func (k *worker) release() {
+	if !k.read || !k.inPlace {
+		return
+	}
+	for _, name := range k.job.parts[0].tensor.From {
+		if file, begin, end := k.sourceAt(name); k.mapped[file] != nil {
+			k.mapped[file].Release(begin, end)
+		}
+	}
+}
+
+// sourceAt is where the job's block of a source tensor lies.
+func (k *worker) sourceAt(name string) (file int, begin, end int64) {
+	file, s, _ := k.source.Weights.Find(name)
+	perRow := s.Bytes() / k.job.parts[0].tensor.rows
+	begin = s.Begin + perRow*k.job.row
+	return file, begin, begin + perRow*k.job.rows
+}
+
 // readSources reads the block's rows of the source tensors.
 func (k *worker) readSources(p part) error {
 	for i, name := range p.tensor.From {
@@ -143,12 +187,16 @@ func (k *worker) readSources(p part) error {
 }
 
 func (k *worker) readSource(i int, name string, p part) error {
-	file, s, _ := k.source.Weights.Find(name)
-	perRow := s.Bytes() / p.tensor.rows
-	b := grow(&k.sources[i], int(perRow*k.job.rows))
-	n, err := k.inputs[file].ReadAt(b, s.Begin+perRow*k.job.row)
+	file, begin, end := k.sourceAt(name)
+	if m := k.mapped[file]; m != nil && k.inPlace {
+		k.sources[i] = m.Part(begin, end)
+		p.run.env.Stats.Source.Add(end - begin)
+		return nil
+	}
+	k.sources[i] = grow(&k.room[i], int(end-begin))
+	n, err := k.inputs[file].ReadAt(k.sources[i], begin)
 	p.run.env.Stats.Source.Add(int64(n))
-	if n == len(b) {
+	if n == len(k.sources[i]) {
 		return nil
 	}
 	if err == nil || errors.Is(err, io.EOF) {
