@@ -38,9 +38,6 @@ func (s State) String() string { return stateNames[s] }
 // settled states have an output whose digest is known.
 func (s State) settled() bool { return s == UpToDate || s == Restored || s == Done }
 
-// final states are never left.
-func (s State) final() bool { return s >= UpToDate || s == Unneeded }
-
 // allowed says from which states each state may be entered; anything else is a bug in the executor.
 var allowed = map[State][]State{
 	Want:     {Unneeded},

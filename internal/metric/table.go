@@ -58,11 +58,3 @@ func Find(name string) (Metric, bool) {
 	}
 	return Table[i], true
 }
-
-// Names of all metrics.
-func Names() (out []string) {
-	for _, m := range Table {
-		out = append(out, m.Name)
-	}
-	return out
-}
