@@ -32,6 +32,15 @@ func Map(path string) (*Mapping, error) {
 	return &Mapping{data}, nil
 }
 
+// Written maps a file that is being written, as it will be: only what was written may be looked at. nil when it cannot be mapped.
+func Written(f *os.File, size int64) *Mapping {
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil
+	}
+	return &Mapping{data}
+}
+
 // Bytes of the file, valid until Close.
 func (m *Mapping) Bytes() []byte { return m.data }
 
@@ -62,11 +71,15 @@ func InPlace(path string, size int64) *Mapping {
 func (m *Mapping) Part(begin, end int64) []byte {
 	first := begin &^ int64(os.Getpagesize()-1)
 	_ = unix.Madvise(m.data[first:end], unix.MADV_WILLNEED) // a hint
+	populate(m.data[first:end])
 	return m.data[begin:end:end]
 }
 
-// Release lets go of a part's memory, so that no more than what is looked at counts as this program's: of its pages all but the last, in which another part may begin.
+// Release lets go of a part's memory, so that no more than what is looked at counts as this program's: of its pages all but the last, in which another part may begin. For nil it does nothing.
 func (m *Mapping) Release(begin, end int64) {
+	if m == nil {
+		return
+	}
 	page := int64(os.Getpagesize() - 1)
 	if end < int64(len(m.data)) {
 		end &^= page

@@ -245,11 +245,11 @@ func groups(tensors []safetensors.Tensor) (all [][]int) {
 }
 
 // chunk is what is read of a tensor at a time; chunkStride keeps the chunks of several apart, so that not all of them want the same places in the processor's cache. Of a mapped file it is more, as nothing
-// is copied: a seventh of hashing sixteen tensors was copying.
+// is copied, and letting go of it interrupts every core: a seventh of hashing sixteen tensors was copying.
 const (
 	chunk       = 64 << 10
 	chunkStride = chunk + sha.BlockSize
-	mappedChunk = 256 << 10
+	mappedChunk = 1 << 20
 )
 
 // hasher is one worker.

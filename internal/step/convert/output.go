@@ -12,7 +12,7 @@ import (
 )
 
 // output is one file that is written out of order and hashed in order, by those who write it: whoever writes the bytes that come next hashes them, while they stand in the processor's cache, and whoever has to leave bytes behind
-// a gap leaves them to the others, who read them back. Nobody else hashes, so that of many files written at once none falls behind. The file is open from its first block until it is hashed, so that a model of very many shards
+// a gap leaves them to the others, who look at them in the file. Nobody else hashes, so that of many files written at once none falls behind. The file is open from its first block until it is hashed, so that a model of very many shards
 // does not need as many open files.
 type output struct {
 	shard safetensors.Shard
@@ -30,8 +30,9 @@ type output struct {
 
 	// Of who has claimed what comes next:
 	sum     hash.Hash
-	back    []byte // what is read back
-	flushed int64  // everything before was sent to the disk
+	view    *safetensors.Mapping // of the file; nil = it is read back
+	back    []byte               // what is read back
+	flushed int64                // everything before was sent to the disk
 }
 
 func newOutput(s safetensors.Shard, path string) *output {
@@ -49,6 +50,7 @@ func (o *output) open() {
 		o.file.Close()
 		return
 	}
+	o.view = safetensors.Written(o.file, o.shard.Size)
 	o.sum.Write(o.shard.Header)
 	o.hashed = int64(len(o.shard.Header))
 	o.claimed, o.whole = o.hashed, o.hashed
@@ -72,7 +74,9 @@ func (o *output) write(b []byte, at int64) error {
 		for o.hashed < at && o.err == nil {
 			o.turn.Wait()
 		}
-		o.hash(b)
+		if o.err == nil {
+			o.hash(end, func() error { o.sum.Write(b); return nil })
+		}
 	}
 	o.catchUp(blockBytes) // not all of it: another file may need this worker more
 	return o.err
@@ -103,50 +107,67 @@ func (o *output) wrote(begin, end int64) {
 	o.ends[begin], o.begins[end] = end, begin
 }
 
-// hash takes claimed bytes whose turn it is. What is hashed is sent to the disk, so that syncing the file at the end is quick.
-func (o *output) hash(b []byte) {
-	if o.err != nil {
-		return
-	}
+// hash has claimed bytes added, whose turn it is, up to end. What is hashed is sent to the disk, so that syncing the file at the end is quick.
+func (o *output) hash(end int64, add func() error) {
 	o.mu.Unlock()
-	o.sum.Write(b)
-	end := o.hashed + int64(len(b))
-	if end-o.flushed >= flushBytes {
+	err := add()
+	if end-o.flushed >= flushBytes || end == o.shard.Size {
 		flush(o.file, o.flushed, end-o.flushed)
+		o.view.Release(o.flushed, end)
 		o.flushed = end
 	}
 	o.mu.Lock()
-	if o.hashed = end; end == o.shard.Size {
-		o.err = o.file.Close()
+	defer o.turn.Broadcast()
+	if o.err == nil {
+		o.err = err
 	}
-	o.turn.Broadcast()
+	if o.hashed = end; end == o.shard.Size {
+		o.close()
+	}
+}
+
+// close the file.
+func (o *output) close() {
+	o.view.Close()
+	if err := o.file.Close(); o.err == nil {
+		o.err = err
+	}
 }
 
 // flushBytes is how much is sent to the disk at a time.
 const flushBytes = 8 << 20
 
-// backBytes is how much is read back at a time: little enough to stay in the processor's cache.
+// backBytes is how much is hashed of the file at a time: little enough to stay in the processor's cache.
 const backBytes = 256 << 10
 
-// catchUp reads back and hashes what was left behind a gap that is closed, up to about most bytes, unless somebody else is at it.
+// catchUp hashes what was left behind a gap that is closed, up to about most bytes, unless somebody else is at it.
 func (o *output) catchUp(most int64) {
 	for o.err == nil && most > 0 && o.claimed == o.hashed && o.hashed < o.whole {
-		if o.back == nil {
-			o.back = make([]byte, backBytes)
-		}
-		b := o.back[:min(backBytes, o.whole-o.hashed)]
-		o.claimed += int64(len(b))
-		o.mu.Unlock()
-		_, err := o.file.ReadAt(b, o.hashed)
-		o.mu.Lock()
-		if err != nil {
-			o.err = fmt.Errorf("%s cannot be read back: %w", o.path, err)
-			o.turn.Broadcast()
-			return
-		}
-		o.hash(b)
-		most -= int64(len(b))
+		begin, end := o.hashed, min(o.hashed+backBytes, o.whole)
+		o.claimed = end
+		o.hash(end, func() error { return o.again(begin, end) })
+		most -= end - begin
 	}
+}
+
+// again hashes a part of the file: in place where it is mapped.
+func (o *output) again(begin, end int64) error {
+	if o.view != nil {
+		cut, _ := safetensors.Faults(func() error { o.sum.Write(o.view.Part(begin, end)); return nil })
+		if cut {
+			return fmt.Errorf("%s became shorter while it was written", o.path)
+		}
+		return nil
+	}
+	if o.back == nil {
+		o.back = make([]byte, backBytes)
+	}
+	b := o.back[:end-begin]
+	if _, err := o.file.ReadAt(b, begin); err != nil {
+		return fmt.Errorf("%s cannot be read back: %w", o.path, err)
+	}
+	o.sum.Write(b)
+	return nil
 }
 
 // finish returns the digest of the file, which is written by now.
@@ -168,6 +189,6 @@ func (o *output) finish() (cache.Digest, error) {
 func (o *output) stop() {
 	o.once.Do(func() {})
 	if o.file != nil {
-		o.file.Close()
+		o.close()
 	}
 }

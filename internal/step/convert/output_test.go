@@ -3,17 +3,19 @@ package convert
 import (
 	"crypto/sha256"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 )
 
-// Whatever the order in which parts are written, and by how many, the digest is that of the file.
+// Whatever the order in which parts are written, and by how many, the digest is that of the file; also where files are not mapped.
 func TestOutputInAnyOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 9))
-	for range 30 {
+	for round := range 30 {
 		content := make([]byte, 1+r.IntN(3*blockBytes))
 		for i := range content {
 			content[i] = byte(r.Uint32())
@@ -27,6 +29,9 @@ func TestOutputInAnyOrder(t *testing.T) {
 		}
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		o := newOutput(safetensors.Shard{Name: "x", Header: header, Size: int64(len(content))}, filepath.Join(t.TempDir(), "x"))
+		if round%2 == 1 {
+			unmapped(o)
+		}
 		var wg sync.WaitGroup
 		for worker := range 4 {
 			wg.Add(1)
@@ -61,4 +66,35 @@ func TestOutputStops(t *testing.T) {
 		t.Error("a file with gaps has a digest")
 	}
 	newOutput(safetensors.Shard{Name: "y", Size: 10}, "").stop() // never opened
+}
+
+// unmapped has a file that is not written yet read back instead of mapped.
+func unmapped(o *output) {
+	o.once.Do(o.open)
+	o.view.Close()
+	o.view = nil
+}
+
+// A file that somebody cuts while it is written has no digest, and nothing crashes.
+func TestOutputIsCut(t *testing.T) {
+	for _, mapped := range []bool{true, false} {
+		o := newOutput(safetensors.Shard{Name: "x", Header: []byte("h"), Size: 1 << 20}, filepath.Join(t.TempDir(), "x"))
+		if !mapped {
+			unmapped(o)
+		}
+		content := make([]byte, 1<<20)
+		if err := o.write(content[2:], 2); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(o.path, 2); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.write(content[1:2], 1); err == nil {
+			t.Error("what was cut is hashed")
+		}
+		if _, err := o.finish(); err == nil || !strings.Contains(err.Error(), o.path) {
+			t.Errorf("a file that was cut: %v", err)
+		}
+		o.stop()
+	}
 }

@@ -71,7 +71,7 @@ func (k *worker) part(p part) error {
 // sourceBytes of the block, read or not.
 func (k *worker) sourceBytes(t *Tensor) (n int64) {
 	for _, name := range t.From {
-		_, begin, end := k.sourceAt(name)
+		_, begin, end := k.sourceAt(name, k.job.row, k.job.rows)
 		n += end - begin
 	}
 	return n
@@ -112,7 +112,6 @@ func (k *worker) copyFound(p part) (sum uint32, ok bool) {
 func (k *worker) make(p part) error {
 	cut, err := safetensors.Faults(func() error { return k.makeOnce(p) })
 	if cut { // reading says why
-		k.release()
 		k.read, k.inPlace = false, false
 		err = k.makeOnce(p)
 	}
@@ -158,22 +157,22 @@ func passesOn(parts []part) bool {
 
 // release lets go of what was mapped of the job's block.
 func (k *worker) release() {
-	if !k.read || !k.inPlace {
+	if k.job.stretch.left.Add(-1) > 0 || !k.inPlace {
 		return
 	}
 	for _, name := range k.job.parts[0].tensor.From {
-		if file, begin, end := k.sourceAt(name); k.mapped[file] != nil {
+		if file, begin, end := k.sourceAt(name, k.job.stretch.row, k.job.stretch.rows); k.mapped[file] != nil {
 			k.mapped[file].Release(begin, end)
 		}
 	}
 }
 
-// sourceAt is where the job's block of a source tensor lies.
-func (k *worker) sourceAt(name string) (file int, begin, end int64) {
+// sourceAt is where some rows of a source tensor of the job lie.
+func (k *worker) sourceAt(name string, row, rows int64) (file int, begin, end int64) {
 	file, s, _ := k.source.Weights.Find(name)
 	perRow := s.Bytes() / k.job.parts[0].tensor.rows
-	begin = s.Begin + perRow*k.job.row
-	return file, begin, begin + perRow*k.job.rows
+	begin = s.Begin + perRow*row
+	return file, begin, begin + perRow*rows
 }
 
 // readSources reads the block's rows of the source tensors.
@@ -187,7 +186,7 @@ func (k *worker) readSources(p part) error {
 }
 
 func (k *worker) readSource(i int, name string, p part) error {
-	file, begin, end := k.sourceAt(name)
+	file, begin, end := k.sourceAt(name, k.job.row, k.job.rows)
 	if m := k.mapped[file]; m != nil && k.inPlace {
 		k.sources[i] = m.Part(begin, end)
 		p.run.env.Stats.Source.Add(end - begin)
