@@ -31,7 +31,7 @@ func newGate(s *settings, w *weights, workers int) *gate {
 // Info describes the model.
 func (g *gate) Info() backend.Info { return g.info }
 
-// Memory counts mapped weights, buffers, and keys and values.
+// Memory counts weights, mapped or laid out, buffers, and keys and values.
 func (g *gate) Memory(phase string) int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,10 +9,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/quant"
 )
 
 // torchScript runs a folder in PyTorch, float32, eager, on ids and writes all logits; and greedy continuations.
@@ -125,4 +129,55 @@ func mustLoadIn(t testing.TB, r backend.Runtime, dir string, compute backend.Com
 		}
 	})
 	return m
+}
+
+// Weights that were laid out are not in memory twice, and what they were laid out from can still be read.
+func TestLaidWeightsAreLetGo(t *testing.T) {
+	dir := quantized(t, oracle.SmolLM2(t), uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}))
+	m := mustLoadIn(t, New(), dir, backend.Fast).(*model)
+	var texts []string
+	for range 2 {
+		r, err := m.Generate(context.Background(), smolPrompts[:1], backend.GenerateOptions{MaxTokens: 4}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, fmt.Sprint(r[0].Tokens))
+	}
+	if texts[0] != texts[1] {
+		t.Errorf("the second text is %s, the first %s", texts[1], texts[0])
+	}
+	whole := m.info.WeightsBytes
+	if left := m.weights.bytes; left > idleBytes+whole/20 {
+		t.Errorf("%d of %d bytes are still mapped", left, whole)
+	}
+	if used := m.Memory(backend.PhaseDecode); used > whole+whole/3 {
+		t.Errorf("decode takes %d bytes, of weights that have %d", used, whole)
+	}
+	if resident := residentOf(t, dir); resident > whole/3 {
+		t.Errorf("%d bytes of the model's files are mapped in memory", resident)
+	}
+}
+
+// residentOf is how much of the files in a folder is in this process's memory, as Linux counts it; 0 elsewhere.
+func residentOf(t *testing.T, dir string) (bytes int64) {
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	for line := range strings.Lines(string(maps)) {
+		if fields := strings.Fields(line); strings.Contains(fields[0], "-") {
+			inside = strings.Contains(line, dir)
+		} else if inside && fields[0] == "Rss:" {
+			n, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes += n << 10
+		}
+	}
+	return bytes
 }

@@ -4,6 +4,9 @@ import "errors"
 
 // Arena is the memory that matrices are laid out in, one behind the other: matrices that are smaller than a large page share one, and a processor that reads ahead reads the next matrix. It is used by one goroutine.
 type Arena struct {
+	// Laid, unless it is nil, is told of each matrix that has been laid out: the bytes that it was made from are read again only where somebody asks for its rows.
+	Laid func(m *Matrix)
+
 	chunks [][]byte
 	free   []byte // of the last chunk
 }

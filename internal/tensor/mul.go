@@ -128,5 +128,8 @@ func (m *Matrix) Lay(p *Pool, a *Arena) int64 {
 		}
 	})
 	m.panels = panels
+	if a.Laid != nil {
+		a.Laid(m)
+	}
 	return int64(len(panels))
 }
