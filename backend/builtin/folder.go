@@ -251,9 +251,8 @@ func (w *weights) letGo() {
 		for w.idle = w.idle[1:]; len(w.idle) > 0 && w.idle[0].file == s.file && w.idle[0].begin == s.end; w.idle = w.idle[1:] {
 			s.end = w.idle[0].end
 		}
-		if n := s.end - s.begin; n >= leastSpan {
-			w.maps[s.file].Release(s.begin, s.end)
-			w.bytes -= n
+		if s.end-s.begin >= leastSpan {
+			w.bytes -= w.maps[s.file].Release(s.begin, s.end)
 		}
 	}
 }

@@ -75,16 +75,18 @@ func (m *Mapping) Part(begin, end int64) []byte {
 	return m.data[begin:end:end]
 }
 
-// Release lets go of a part's memory, so that no more than what is looked at counts as this program's: of its pages all but the last, in which another part may begin. For nil it does nothing.
-func (m *Mapping) Release(begin, end int64) {
+// Release lets go of a part's memory, so that no more than what is looked at counts as this program's: of its pages all but the last, in which another part may begin. The result is how many bytes
+// that was; for nil it is 0.
+func (m *Mapping) Release(begin, end int64) int64 {
 	if m == nil {
-		return
+		return 0
 	}
 	page := int64(os.Getpagesize() - 1)
 	if end < int64(len(m.data)) {
 		end &^= page
 	}
-	if begin &^= page; begin < end {
-		_ = unix.Madvise(m.data[begin:end], unix.MADV_DONTNEED)
+	if begin &^= page; begin >= end || unix.Madvise(m.data[begin:end], unix.MADV_DONTNEED) != nil {
+		return 0
 	}
+	return end - begin
 }
