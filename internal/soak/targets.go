@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"os"
@@ -364,10 +365,9 @@ const snapshotBody = "\x01\x06answer\x02\x01/\x03\x06nobody"
 // fixSnapshot makes the block.
 func fixSnapshot(body []byte) []byte {
 	block := make([]byte, 16<<10)
-	end := len(block) - 32
-	copy(block[copy(block, "mlxbuild-snapshot 2\n\x00\x00\x00\x00\x01\x00\x00\x00"):end], body)
-	sum := cache.SumBytes(block[:end])
-	copy(block[end:], sum[:])
+	end := len(block) - crc32.Size
+	copy(block[copy(block, "mlxbuild-snapshot 3\n\x00\x00\x00\x00\x01\x00\x00\x00"):end], body)
+	binary.LittleEndian.PutUint32(block[end:], crc32.Checksum(block[:end], crc32.MakeTable(crc32.Castagnoli)))
 	return block
 }
 
