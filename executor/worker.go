@@ -49,7 +49,7 @@ func (w worker) work(ctx context.Context) (out Outcome) {
 func (w worker) settle(ctx context.Context) (Outcome, error) {
 	r, s := w.run, w.run.graph.Steps[w.id]
 	if s.Source != nil {
-		env, err := w.env(nil, nil)
+		env, err := w.env(ctx, nil, nil)
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -122,13 +122,16 @@ func (w worker) make(ctx context.Context, v sight, warn func(string)) (rec *cach
 	}
 	defer stage.Remove()
 	started := time.Now()
-	env, err := w.env(stage, warn)
+	env, err := w.env(ctx, stage, warn)
 	if err != nil {
 		return nil, false, err
 	}
 	res, err := s.Action.Run(ctx, env)
 	if err != nil {
 		return nil, false, c.Explain(s.Name, err)
+	}
+	if err := unchanged(ctx, env.Inputs); err != nil {
+		return nil, false, err
 	}
 	rec = &cache.Record{Format: 1, Key: v.key, KeyText: v.text, Step: s.Name, Result: res.Value, Started: started.UTC(),
 		Mlxbuild: r.o.Version, Machine: r.o.Machine}
@@ -180,7 +183,7 @@ func TreeDigest(files []step.File) cache.Digest {
 // place puts the outputs of a settled step in place, when they are not, and notes both for the next run's look.
 func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, err error) {
 	w.seat.Leave() // it will not run
-	r, s, c := w.run, w.run.graph.Steps[w.id], w.run.o.Cache
+	s, c := w.run.graph.Steps[w.id], w.run.o.Cache
 	out = Outcome{State: state, Key: v.key, Tree: v.tree}
 	defer func() {
 		if err == nil {
@@ -195,18 +198,28 @@ func (w worker) place(ctx context.Context, v sight, state State) (out Outcome, e
 	if !ok {
 		return out, fmt.Errorf("the record of %s has just gone: %w", s.Name, cache.ErrMissing)
 	}
-	r.lease.Add(outputDigests(rec)...)
-	put, err := w.link(ctx, rec)
+	put, err := w.putInPlace(ctx, rec)
 	if err != nil {
-		return out, unwritable(s.Folder, err)
+		return out, err
 	}
 	out.WeightCopies = put.copies
 	if state == UpToDate && !put.already {
 		out.State, out.Reason = Restored, "taken from the cache"
 	}
-	c.SetMemo(placeMemo(v.key, s.Folder), put.print)
-	c.AddRoot(w.buildDir(), []cache.Digest{v.key})
 	return out, nil
+}
+
+// putInPlace puts a record's outputs into the step's folder and notes that they are there.
+func (w worker) putInPlace(ctx context.Context, rec *cache.Record) (put, error) {
+	r, folder := w.run, w.run.graph.Steps[w.id].Folder
+	r.lease.Add(outputDigests(rec)...)
+	put, err := w.link(ctx, rec)
+	if err != nil {
+		return put, unwritable(folder, err)
+	}
+	r.o.Cache.SetMemo(placeMemo(rec.Key, folder), put.print)
+	r.o.Cache.AddRoot(w.buildDir(), []cache.Digest{rec.Key})
+	return put, nil
 }
 
 func outputDigests(rec *cache.Record) []cache.Digest {
@@ -219,49 +232,21 @@ func outputDigests(rec *cache.Record) []cache.Digest {
 
 func (w worker) buildDir() string { return buildDir(w.run.graph, w.id) }
 
-func (w worker) env(stage *cache.Stage, warn func(string)) (*step.Env, error) {
+func (w worker) env(ctx context.Context, stage *cache.Stage, warn func(string)) (*step.Env, error) {
 	r := w.run
 	e := &step.Env{Cache: r.o.Cache, Stage: stage, Warn: warn, Seat: w.seat,
 		Progress: func(n int64) { r.o.Events(Event{Kind: Progress, ID: w.id, Bytes: n}) },
 		Message:  func(text string) { r.o.Events(Event{Kind: Message, ID: w.id, Message: text}) },
 		Status:   func(text string) { r.o.Events(Event{Kind: Status, ID: w.id, Message: text}) },
 		Hold:     func(blobs ...cache.Digest) { r.lease.Add(blobs...) }}
-	for i, in := range r.graph.Steps[w.id].Ins {
-		maker := r.graph.Steps[r.graph.Maker(in.Artifact)]
-		input := step.Input{Name: r.graph.Artifacts[in.Artifact].Name, Digest: w.inputs[i], Dir: maker.Folder}
-		taken := r.look.taken(r.graph.Maker(in.Artifact))
-		switch {
-		case taken != nil:
-			input.Dir, input.Files = taken.Dir, taken.Files
-		case maker.Source != nil:
-			input.Dir = maker.Source.Dir()
-			input.Check = func(ctx context.Context) error { return maker.Source.Check(ctx, r.o.Cache, input.Digest) }
-		case maker.Folder == "":
-			var err error
-			if input.Files, err = w.files(w.keys[i]); err != nil {
-				return nil, err
-			}
+	for i := range r.graph.Steps[w.id].Ins {
+		input, err := w.input(ctx, i)
+		if err != nil {
+			return nil, err
 		}
 		e.Inputs = append(e.Inputs, input)
 	}
 	return e, nil
-}
-
-// files finds the outputs of a step that lie in the cache only.
-func (w worker) files(key cache.Digest) (map[string]string, error) {
-	rec, ok := w.run.o.Cache.Record(key)
-	if !ok {
-		return nil, &cache.Error{What: "the record " + key.Short() + " went away, or cannot be read, while it was needed", Do: "run the same command again; mlxbuild cache verify says what is damaged"}
-	}
-	files := map[string]string{}
-	for _, o := range rec.Outputs {
-		path, _, err := w.run.o.Cache.Blob(o.Digest)
-		if err != nil {
-			return nil, err
-		}
-		files[o.Path] = path
-	}
-	return files, nil
 }
 
 func hostname() string {

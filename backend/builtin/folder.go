@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -208,10 +209,17 @@ type weights struct {
 	matrices map[string]*tensor.Matrix
 	vectors  map[string][]float32
 	maps     []*safetensors.Mapping
+	files    []opened                  // that are mapped
 	spans    map[*tensor.Matrix][]span // of those that are not laid out
 	idle     []span                    // of those that are
 	arena    tensor.Arena              // where matrices are laid out
 	bytes    int64                     // of parameters, where they are mapped and in use
+}
+
+// opened is a file as it was when it was mapped.
+type opened struct {
+	path string
+	info os.FileInfo
 }
 
 // span is where a tensor lies in a mapped file.
@@ -339,12 +347,16 @@ type loader struct {
 
 func (l *loader) mapAll() error {
 	for _, f := range l.files.Files {
+		info, err := os.Stat(f.Path)
+		if err != nil {
+			return err
+		}
 		m, err := safetensors.Map(f.Path)
 		if err != nil {
 			return err
 		}
-		l.w.maps = append(l.w.maps, m)
-		if int64(len(m.Bytes())) != f.Size {
+		l.w.maps, l.w.files = append(l.w.maps, m), append(l.w.files, opened{f.Path, info})
+		if int64(len(m.Bytes())) != f.Size || !bytes.HasPrefix(m.Bytes(), f.Header.Raw) {
 			return fmt.Errorf("%s changed while it was opened", f.Name)
 		}
 	}

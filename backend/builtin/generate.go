@@ -35,7 +35,7 @@ func (s *sequence) end(err *error) {
 
 // Generate reads the prompts one after the other, in blocks, and then makes one token for each text at a time.
 func (m *model) Generate(ctx context.Context, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) (_ []backend.Result, err error) {
-	defer catchCut(m.weights.dir, &err)()
+	defer m.weights.guard(&err)()
 	start := time.Now()
 	if err := o.Check(); err != nil {
 		return nil, err

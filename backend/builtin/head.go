@@ -73,7 +73,7 @@ func (h *Head) Digest() [32]byte { return h.digest }
 
 // Logits multiplies rows of hidden states, [rows, hidden], with the matrix: [rows, vocabulary].
 func (h *Head) Logits(dst, hidden []float32) (err error) {
-	defer catchCut(h.weights.dir, &err)()
+	defer h.weights.guard(&err)()
 	size, vocabulary := h.sizes.Hidden, h.sizes.Vocabulary
 	for len(hidden) > 0 {
 		n := min(block, len(hidden)/size)

@@ -119,7 +119,7 @@ func (m *model) readAll(ctx context.Context, tokens []int32, take func(at int, h
 
 // read is readAll with somebody who sees the layers, or nil.
 func (m *model) read(ctx context.Context, tokens []int32, see func(layer int, x []float32), take func(at int, hidden []float32) error) (err error) {
-	defer catchCut(m.weights.dir, &err)()
+	defer m.weights.guard(&err)()
 	if err := m.check(tokens, 0); err != nil {
 		return err
 	}

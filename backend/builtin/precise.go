@@ -27,7 +27,7 @@ func unseen(int, [][]float64) {}
 
 // read computes a text that nothing will follow, block by block. take gets final hidden states with the position of the first.
 func (p *precise) read(ctx context.Context, tokens []int32, see func(int, [][]float64), take func(at int, hidden [][]float64) error) (err error) {
-	defer catchCut(p.weights.dir, &err)()
+	defer p.weights.guard(&err)()
 	if err := p.check(tokens, 0); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (p *precise) Logits(ctx context.Context, tokens []int32, positions []int) (
 
 // Generate continues one prompt after the other.
 func (p *precise) Generate(ctx context.Context, prompts [][]int32, o backend.GenerateOptions, emit func(backend.Event) error) (_ []backend.Result, err error) {
-	defer catchCut(p.weights.dir, &err)()
+	defer p.weights.guard(&err)()
 	start := time.Now()
 	if err := o.Check(); err != nil {
 		return nil, err

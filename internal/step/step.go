@@ -134,7 +134,7 @@ type Input struct {
 	Digest cache.Digest
 	Dir    string
 	Files  map[string]string // of a step whose outputs lie in the cache only: path of each by name
-	// Check of a source: whether what lies in Dir is still what Digest says. nil for what steps made.
+	// Check says whether it is still what Digest says. The executor asks when the step has run; a step may ask before.
 	Check func(ctx context.Context) error
 }
 

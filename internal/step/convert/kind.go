@@ -252,9 +252,6 @@ func (a *action) Run(ctx context.Context, e *step.Env) (*step.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Inputs[0].Check(ctx); err != nil {
-		return nil, err
-	}
 	files, err := a.plan.Write(ctx, WriteEnv{Cache: e.Cache, Stage: e.Stage, Digests: digests.Tensors, Inputs: digests.Inputs, Progress: e.Progress, Warn: e.Warn, Seat: e.Seat})
 	return &step.Result{Files: files}, err
 }

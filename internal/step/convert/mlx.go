@@ -109,9 +109,6 @@ func (a *mlxAction) Run(ctx context.Context, e *step.Env) (*step.Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Inputs[0].Check(ctx); err != nil {
-		return nil, err
-	}
 	e.Status("mlx reads the model")
 	o, err := a.decideModules(ctx, src.Dir)
 	if err != nil {
