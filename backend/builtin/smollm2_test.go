@@ -80,7 +80,7 @@ func jsonText(t testing.TB, v any) string {
 // smolPrompts are the ids of "The quick brown fox", "In a galaxy far far away" and "def fibonacci(n):".
 var smolPrompts = [][]int32{{504, 2365, 6354, 16438}, {788, 253, 13247, 1869, 1869, 2025}, {1604, 3987, 46477, 24, 94, 727}}
 
-// TestSmolLM2AgainstPyTorch is the promise of accuracy: logits of the real model within 1e-5 of PyTorch's float32, and the same greedy tokens.
+// TestSmolLM2AgainstPyTorch is the promise of accuracy: logits of the real model within 1e-5 of PyTorch's float32 and no farther from float64 than PyTorch's are, and the same greedy tokens.
 func TestSmolLM2AgainstPyTorch(t *testing.T) {
 	oracle.Python(t)
 	dir := oracle.SmolLM2(t)
@@ -90,16 +90,23 @@ func TestSmolLM2AgainstPyTorch(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := mustLoad(t, New(), dir)
+	var oursAll, theirsAll float64
 	for i, prompt := range smolPrompts {
 		got, err := m.Logits(context.Background(), prompt, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		worst := relative(got, readLogits(t, filepath.Join(out, fmt.Sprintf("%d.logits", i)), m.Info().VocabSize))
-		t.Logf("prompt %d: logit_error_rel %.2e", i, worst)
+		torch := readLogits(t, filepath.Join(out, fmt.Sprintf("%d.logits", i)), m.Info().VocabSize)
+		exact := logitsIn(t, dir, prompt, backend.Float64)
+		worst, ours, theirs := relative(got, torch), relative(got, exact), relative(torch, exact)
+		t.Logf("prompt %d: logit_error_rel %.2e; against float64 %.2e, PyTorch's %.2e", i, worst, ours, theirs)
 		if worst > 1e-5 {
 			t.Errorf("prompt %d: logit_error_rel %.2e, more than 1e-5", i, worst)
 		}
+		oursAll, theirsAll = max(oursAll, ours), max(theirsAll, theirs)
+	}
+	if !(oursAll <= theirsAll) {
+		t.Errorf("the largest error against float64 is %.2e, and PyTorch's %.2e", oursAll, theirsAll)
 	}
 	results, err := m.Generate(context.Background(), smolPrompts, backend.GenerateOptions{MaxTokens: 64}, nil)
 	if err != nil {
