@@ -50,7 +50,7 @@ func (f *file) attendNEON(k attendNEON) {
 		x = "x *byte, scales *float32"
 	}
 	a := f.fn(fmt.Sprintf("attend%sBy%dNEON", k.name, k.tile), fmt.Sprintf("multiplies 64 rows of %s with %s: see mulRows.", k.name, vectorsText(k.tile)),
-		"dst *float32, stride int, rows *byte, rowStride int, "+x+", steps int, add int")
+		"dst *float32, stride int, rows *byte, rowStride int, "+x+", steps int, add int, ahead *byte")
 	a.argsNEON("dst", "stride", "rows", "rowStride", "x")
 	a.argNEON("add", "R6")
 	if k.side == 2 {

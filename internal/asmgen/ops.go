@@ -58,8 +58,21 @@ func ops(l lanes) *file {
 	if l.level == "AVX2" { // at the next level too: 64 numbers are few
 		f.sealing()
 		f.extremes()
+		f.ask()
 	}
 	return f
+}
+
+// ask is for numbers that are not used yet.
+func (f *file) ask() {
+	a := f.fn("askAVX2", "asks for lines of 16 numbers: see ask.", "x *float32, lines int")
+	a.arg("x", "SI")
+	a.arg("lines", "CX")
+	a.countdown("CX", func() {
+		a.op("PREFETCHT0 (SI)")
+		a.op("ADDQ $64, SI")
+	})
+	a.op("RET")
 }
 
 // extremes is the largest number and the largest magnitude. A NaN is no largest number, as it is the first operand of each comparison.

@@ -54,19 +54,61 @@ type Attention struct {
 	places   []Place
 	window   int
 	jobs     []attendJob
-	split    bool // into chunks, whose results wait in partials
-	merges   []attendJob
-	partials []partial
-	next     atomic.Int64
+	split    bool    // into chunks
+	of       []int32 // by chunk: whose it is
+	shares   []attendShare
+	partials []partial // by chunk: what was seen there
+	sums     []partial // by job: the first of those together
 }
 
-// attendJob is what a worker takes at a time: some tokens' vectors of one group, with some chunks.
+// attendJob is some tokens' vectors of one group. A worker takes all of it at a time, or some chunks where jobs are split.
 type attendJob struct {
 	token, tokens int
 	head          int // of keys and values
 	first, heads  int // of queries
 	lo, hi        int // chunks
-	partial       int // where the result of the first chunk waits
+
+	// of a job that is split
+	at     int // its first chunk among those of all jobs
+	folded int // chunks that are put together, from the first on
+}
+
+// attendShare are chunks, or jobs, that nobody has begun. Its worker takes the first of them, so that it reads on where it, and what fetches ahead of it, already is; a worker that has none left takes the last of others.
+type attendShare struct {
+	lo, hi int           // all of it
+	left   atomic.Uint64 // lo<<32 | hi
+	_      [40]byte      // workers that write to the same line would wait for each other
+}
+
+// begin makes chunks lo to before hi those of a share.
+func (s *attendShare) begin(lo, hi int) {
+	s.lo, s.hi = lo, hi
+	s.left.Store(uint64(lo)<<32 | uint64(hi))
+}
+
+// mostTaken is how many are taken at a time. Of one token's attention with keys and values of 8 bits, a sixth was to take chunks one by one and to put each together with those before it.
+const mostTaken = 4
+
+// take gives out some chunks, the first or the last, and half of them at most, so that all workers end at the same time.
+func (s *attendShare) take(last bool) (lo, hi int, ok bool) {
+	for {
+		left := s.left.Load()
+		lo, hi := left>>32, left&math.MaxUint32
+		if lo == hi {
+			return 0, 0, false
+		}
+		middle := lo + min((hi-lo+1)/2, mostTaken)
+		after := middle<<32 | hi
+		if last {
+			middle = hi - min((hi-lo+1)/2, mostTaken)
+			lo, after = middle, lo<<32|middle
+		} else {
+			hi = middle
+		}
+		if s.left.CompareAndSwap(left, after) {
+			return int(lo), int(hi), true
+		}
+	}
 }
 
 // attendScratch is one worker's.
@@ -77,6 +119,10 @@ type attendScratch struct {
 	all    partial    // of all up to it
 
 	factors []float32 // of partial.fold
+
+	// where jobs are split
+	packed *attendJob // whose queries those are
+	next   int        // the chunk that can be put together with those before it
 }
 
 // vectors are numbers by 64, and what those are as whole numbers, 16 bits each, times a step for each 64.
@@ -98,7 +144,7 @@ func (v *vectors) bytes() int64 { return int64(4*len(v.floats) + len(v.words) + 
 
 // NewAttention makes room for as many workers. scale must be positive.
 func NewAttention(shape KVShape, heads, workers int, scale float32) *Attention {
-	a := &Attention{shape: shape, heads: heads, group: heads / shape.Heads, scale: scale, scratch: make([]attendScratch, workers)}
+	a := &Attention{shape: shape, heads: heads, group: heads / shape.Heads, scale: scale, scratch: make([]attendScratch, workers), shares: make([]attendShare, workers)}
 	parts := (a.group + maxTile - 1) / maxTile
 	a.part = (a.group + parts - 1) / parts
 	a.tokens = maxTile / a.part
@@ -118,7 +164,7 @@ func (a *Attention) dims() int { return (a.shape.HeadDim + Block - 1) / Block * 
 func (a *Attention) Bytes() int64 {
 	s := &a.scratch[0]
 	one := s.all.bytes()
-	return int64(len(a.scratch))*(s.query.bytes()+s.scores.bytes()+4*int64(len(s.factors))+2*one) + int64(len(a.partials))*one
+	return int64(len(a.scratch))*(s.query.bytes()+s.scores.bytes()+4*int64(len(s.factors))+2*one) + int64(len(a.partials)+len(a.sums))*one
 }
 
 // enoughJobs for each worker, so that none waits long for another's last.
@@ -128,7 +174,7 @@ const enoughJobs = 4
 // It allocates nothing, but for texts longer than any before.
 func (a *Attention) Plan(places []Place, window int) {
 	a.places, a.window = places, window
-	a.jobs, a.merges, a.split = a.jobs[:0], a.merges[:0], false
+	a.jobs = a.jobs[:0]
 	for end := len(places); end > 0; { // later tokens see more: their jobs are begun first
 		from := end - 1
 		for from > 0 && end-from < a.tokens && places[from-1].KV == places[end-1].KV {
@@ -137,10 +183,24 @@ func (a *Attention) Plan(places []Place, window int) {
 		a.plan(from, end)
 		end = from
 	}
-	if len(a.scratch) > 1 && len(a.jobs) < enoughJobs*len(a.scratch) {
+	chunks := 0
+	for i := range a.jobs {
+		chunks += a.jobs[i].hi - a.jobs[i].lo
+	}
+	if a.split = len(a.scratch) > 1 && len(a.jobs) < min(chunks, enoughJobs*len(a.scratch)); a.split {
 		a.splitJobs()
 	}
-	a.next.Store(0)
+	for w := range a.shares {
+		a.shares[w].begin(Share(w, len(a.shares), a.pieces(), 1))
+	}
+}
+
+// pieces is how many chunks or jobs there are to be taken.
+func (a *Attention) pieces() int {
+	if a.split {
+		return len(a.of)
+	}
+	return len(a.jobs)
 }
 
 // plan adds the jobs of a tile of tokens.
@@ -163,33 +223,25 @@ func (a *Attention) sees(token int) (lo, hi int) {
 	return lo, hi
 }
 
-// splitJobs makes jobs of some chunks each, which follow each other: a worker reads on where it, and what fetches ahead of it, already is.
+// splitJobs makes pieces of the chunks of all jobs, in the order of jobs.
 func (a *Attention) splitJobs() {
-	a.jobs, a.merges = a.merges, a.jobs
-	chunks := 0
-	for i := range a.merges {
-		chunks += a.merges[i].hi - a.merges[i].lo
-	}
-	size := max(1, chunks/(enoughJobs*len(a.scratch)))
-	used, most := 0, 0
-	for i := range a.merges {
-		m := &a.merges[i]
-		m.partial = used
-		most = max(most, m.hi-m.lo)
-		for c := m.lo; c < m.hi; c += size {
-			part := *m
-			part.lo, part.hi, part.partial = c, min(c+size, m.hi), used
-			a.jobs = append(a.jobs, part)
-			used += part.hi - part.lo
+	a.of = a.of[:0]
+	most := 0
+	for i := range a.jobs {
+		j := &a.jobs[i]
+		j.at = len(a.of)
+		most = max(most, j.hi-j.lo)
+		for range j.hi - j.lo {
+			a.of = append(a.of, int32(i))
 		}
 	}
-	if a.split = used > len(a.merges); !a.split {
-		return // one chunk each
-	}
-	for len(a.partials) < used {
+	for len(a.partials) < len(a.of) {
 		a.partials = append(a.partials, newPartial(a.dims()))
 	}
-	if n := foldFactors(most, 1); n > len(a.scratch[0].factors) {
+	for len(a.sums) < len(a.jobs) {
+		a.sums = append(a.sums, newPartial(a.dims()))
+	}
+	if n := max(foldFactors(most, 1), foldFactors(mostTaken, maxTile)); n > len(a.scratch[0].factors) {
 		for w := range a.scratch {
 			a.scratch[w].factors = make([]float32, n)
 		}
@@ -199,38 +251,93 @@ func (a *Attention) splitJobs() {
 // Split reports whether Merge has to follow Work.
 func (a *Attention) Split() bool { return a.split }
 
-// Work is one worker's part of a layer: jobs that nobody has taken. q is [token][head][dim]; row is where a token's result belongs, [head][dim].
+// Work is one worker's part of a layer: what nobody has taken. q is [token][head][dim]; row is where a token's result belongs, [head][dim].
 func (a *Attention) Work(worker, layer int, q []float32, row func(token int) []float32) {
 	s := &a.scratch[worker]
-	for i := a.next.Add(1) - 1; i < int64(len(a.jobs)); i = a.next.Add(1) - 1 {
-		j := &a.jobs[i]
-		a.pack(s, j, q)
+	s.packed, s.next = nil, -1
+	for lo, hi, ok := a.take(worker); ok; lo, hi, ok = a.take(worker) {
 		if a.split {
-			for c := j.lo; c < j.hi; c++ {
-				a.chunk(s, &a.partials[j.partial+c-j.lo], j, layer, c)
-			}
+			a.workChunks(s, worker, layer, lo, hi, q)
 			continue
 		}
-		n := j.vectors()
-		s.all.clear(0, n)
-		for c := j.lo; c < j.hi; c++ {
-			a.chunk(s, &s.sum[0], j, layer, c)
-			s.all.fold(s.sum[:], 0, n, s.factors)
+		for i := lo; i < hi; i++ {
+			a.workJob(s, &a.jobs[i], layer, q, row)
 		}
-		a.finish(&s.all, j, 0, n, row)
 	}
 }
 
-// Merge is one worker's part of putting chunks together, of every so-manieth vector.
+// take gives a worker some of its share, and then of those of others.
+func (a *Attention) take(worker int) (lo, hi int, ok bool) {
+	for w := range a.shares {
+		if lo, hi, ok = a.shares[(worker+w)%len(a.shares)].take(w > 0); ok {
+			break
+		}
+	}
+	return lo, hi, ok
+}
+
+// workJob is all of a job.
+func (a *Attention) workJob(s *attendScratch, j *attendJob, layer int, q []float32, row func(token int) []float32) {
+	n := j.vectors()
+	a.pack(s, j, q)
+	s.all.clear(0, n)
+	for c := j.lo; c < j.hi; c++ {
+		a.chunk(s, &s.sum[0], j, layer, c, a.read(layer, j, min(c+1, j.hi-1)))
+		s.all.fold(s.sum[:], 0, n, s.factors)
+	}
+	a.finish(&s.all, j, 0, n, row)
+}
+
+// workChunks is some chunks. Who computes the first of a job and goes on with the next ones puts them together at once.
+func (a *Attention) workChunks(s *attendScratch, worker, layer, lo, hi int, q []float32) {
+	for lo < hi {
+		i := a.of[lo]
+		j, sum := &a.jobs[i], &a.sums[i]
+		end := min(hi, j.at+j.hi-j.lo)
+		if j != s.packed {
+			a.pack(s, j, q)
+			s.packed = j
+		}
+		for at := lo; at < end; at++ {
+			a.chunk(s, &a.partials[at], j, layer, j.lo+at-j.at, a.after(worker, layer, at))
+		}
+		if lo == j.at {
+			sum.clear(0, j.vectors())
+			s.next = lo
+		}
+		if lo == s.next {
+			sum.fold(a.partials[lo:end], 0, j.vectors(), s.factors)
+			s.next, j.folded = end, end-j.at
+		}
+		lo = end
+	}
+}
+
+// after is what a worker reads after a chunk: the next of its share, or behind the last the first in the next layer.
+func (a *Attention) after(worker, layer, at int) kvChunk {
+	share := &a.shares[worker]
+	if at++; at < share.lo || at >= share.hi {
+		at, layer = min(share.lo, len(a.of)-1), (layer+1)%a.shape.Layers
+	}
+	j := &a.jobs[a.of[at]]
+	return a.read(layer, j, j.lo+at-j.at)
+}
+
+// read is what is read for a chunk of a job.
+func (a *Attention) read(layer int, j *attendJob, c int) kvChunk {
+	return a.places[j.token].KV.chunk(layer, j.head, c)
+}
+
+// Merge is one worker's part of putting the chunks of split jobs together that have not been yet, of every so-manieth vector.
 func (a *Attention) Merge(worker int, row func(token int) []float32) {
 	s, turn := &a.scratch[worker], 0
-	for i := range a.merges {
-		j := &a.merges[i]
+	for i := range a.jobs {
+		j, sum := &a.jobs[i], &a.sums[i]
+		left := a.partials[j.at:][:j.hi-j.lo][j.folded:]
 		for r := range j.vectors() {
 			if turn%len(a.scratch) == worker {
-				s.all.clear(r, r+1)
-				s.all.fold(a.partials[j.partial:][:j.hi-j.lo], r, r+1, s.factors)
-				a.finish(&s.all, j, r, r+1, row)
+				sum.fold(left, r, r+1, s.factors)
+				a.finish(sum, j, r, r+1, row)
 			}
 			turn++
 		}
@@ -267,15 +374,17 @@ var ones = func() (x [Block]float32) {
 	return x
 }()
 
-// chunk computes one chunk of positions for the vectors of a job.
-func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c int) {
+// chunk computes one chunk of positions for the vectors of a job. next is what is read after it.
+func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c int, next kvChunk) {
 	kv, n, base := a.places[j.token].KV, j.vectors(), c*chunk
 	tile := attendTiles[tileFor(n)]
 	lo, _ := a.sees(j.token)
 	_, hi := a.sees(j.token + j.tokens - 1)
 	lo, hi = max(lo-base, 0), min(hi-base, chunk)
 	from, to := lo/Block, (hi+Block-1)/Block // blocks
-	a.score(s, kv.keys(layer, j.head, c), tile, from, to)
+	keys, values := kv.keys(layer, j.head, c), kv.values(layer, j.head, c)
+	ask(next.scales)
+	a.score(s, keys, tile, from, to, values.behind(from*Block*a.shape.HeadDim))
 	var keyScales, valueScales []float32
 	if a.shape.Type == KVInt8 {
 		keyScales, valueScales = kv.scales(layer, j.head, c)
@@ -292,17 +401,21 @@ func (a *Attention) chunk(s *attendScratch, out *partial, j *attendJob, layer, c
 			s.scores.round(b*tile, tile, (*[Block]float32)(valueScales[b*Block:]))
 		}
 	}
-	a.mix(s, out, kv.values(layer, j.head, c), tile, from, to, hi)
+	a.mix(s, out, values, tile, from, to, hi, next.numbers)
 }
 
-// score multiplies blocks of keys with the queries.
-func (a *Attention) score(s *attendScratch, keys numbers, tile, from, to int) {
+// score multiplies blocks of keys with the queries, and asks for the next block at each, and for what is next at the last.
+func (a *Attention) score(s *attendScratch, keys numbers, tile, from, to int, next numbers) {
 	columns := a.shape.columns()
 	for b := from; b < to; b++ {
+		ahead := next
+		if b+1 < to {
+			ahead = keys.behind((b + 1) * Block * columns)
+		}
 		block := keys.from(b*Block*columns, Block*columns)
 		for at := 0; at < columns; at += Block {
 			n := min(Block, columns-at)
-			mulRows(s.scores.floats[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, &s.query, at/Block*tile, tile, n/4, at > 0)
+			mulRows(s.scores.floats[b*Block*tile:], Block, block.from(at*Block, n*Block), Block, &s.query, at/Block*tile, tile, n/4, at > 0, ahead.behind(at*Block))
 		}
 	}
 }
@@ -314,6 +427,9 @@ func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo,
 		return // and its weights are never used
 	}
 	for b := from; b < to; b++ {
+		if lo <= b*Block && hi >= (b+1)*Block {
+			continue
+		}
 		x := s.scores.floats[(b*tile+r)*Block:][:Block]
 		for i := range min(max(lo-b*Block, 0), Block) {
 			x[i] = float32(math.Inf(-1))
@@ -325,14 +441,18 @@ func (a *Attention) weigh(s *attendScratch, out *partial, r, tile, from, to, lo,
 	out.most[r], *out.total(r) = softmax(s.scores.floats[(from*tile+r)*Block:], tile*Block, to-from, a.scale)
 }
 
-// mix multiplies values of positions up to hi with the weights.
-func (a *Attention) mix(s *attendScratch, out *partial, values numbers, tile, from, to, hi int) {
+// mix multiplies values of positions up to hi with the weights, and asks as score does.
+func (a *Attention) mix(s *attendScratch, out *partial, values numbers, tile, from, to, hi int, next numbers) {
 	d, side := a.shape.HeadDim, a.shape.Type.side()
 	for b := from; b < to; b++ {
+		ahead := next
+		if b+1 < to {
+			ahead = values.behind((b + 1) * Block * d)
+		}
 		n := (min(hi-b*Block, Block) + 3) / 4
 		rows := values.from(b*Block*d, 4*n*d+behind)
 		for at := 0; at < d; at += Block {
-			mulRows(out.sums[at:], out.stride, rows.from(at*side, (4*n-side)*d+side*Block), d, &s.scores, b*tile, tile, n, b > from)
+			mulRows(out.sums[at:], out.stride, rows.from(at*side, (4*n-side)*d+side*Block), d, &s.scores, b*tile, tile, n, b > from, ahead.behind(at*Block))
 		}
 	}
 }
@@ -486,7 +606,9 @@ func (v *vectors) round(at, n int, factors *[Block]float32) {
 // mulRows multiplies 64 rows, which stand side by side in each of 4*steps columns, rowStride numbers apart, with a tile of vectors of 64 columns, from vector at of x on; at most one block of columns. The product of
 // row r and vector t, a chain of fused multiply-adds from the first column on, beginning with 0, is added to dst[t*stride+r], or to 0. With KVInt8, where columns lie in pairs, the sum of the vector's whole numbers times the
 // row's is exact, and added as the product with the step that it is.
-func mulRows(dst []float32, stride int, rows numbers, rowStride int, x *vectors, at, tile, steps int, add bool) {
+//
+// ahead is what kernels of few vectors ask memory for meanwhile: numbers that are multiplied next.
+func mulRows(dst []float32, stride int, rows numbers, rowStride int, x *vectors, at, tile, steps int, add bool, ahead numbers) {
 	i, side, floats := tileFor(tile), rows.typ.side(), x.floats[at*Block:]
 	_ = rows.from((4*steps-side)*rowStride, side*Block) // what a kernel reads and writes is there
 	_, _ = floats[(tile-1)*Block+4*steps-1], dst[(tile-1)*stride+Block-1]
@@ -497,11 +619,11 @@ func mulRows(dst []float32, stride int, rows numbers, rowStride int, x *vectors,
 	switch {
 	case rows.typ == KVInt8 && active.attendI8[i] != nil:
 		words, of := x.words[at*packedBytes:][:tile*packedBytes], x.steps[at:][:tile]
-		active.attendI8[i](&dst[0], 4*stride, &rows.data[0], 2*rowStride, &words[0], &of[0], steps, flag)
+		active.attendI8[i](&dst[0], 4*stride, &rows.data[0], 2*rowStride, &words[0], &of[0], steps, flag, &ahead.data[0])
 	case rows.typ == KVInt8:
 		mulPairsPlain(dst, stride, rows, rowStride, x, at, tile, steps, add)
 	case active.attend[rows.typ][i] != nil:
-		active.attend[rows.typ][i](&dst[0], 4*stride, &rows.data[0], rows.typ.bytes()*rowStride, &floats[0], steps, flag)
+		active.attend[rows.typ][i](&dst[0], 4*stride, &rows.data[0], rows.typ.bytes()*rowStride, &floats[0], steps, flag, &ahead.data[0])
 	default:
 		mulRowsPlain(dst, stride, rows, rowStride, floats, tile, steps, add)
 	}

@@ -5,104 +5,104 @@ package tensor
 // attendF32By1AVX2 multiplies 64 rows of F32 with a vector: see mulRows.
 //
 //go:noescape
-func attendF32By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By2AVX2 multiplies 64 rows of F32 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By3AVX2 multiplies 64 rows of F32 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By4AVX2 multiplies 64 rows of F32 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By6AVX2 multiplies 64 rows of F32 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By8AVX2 multiplies 64 rows of F32 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By12AVX2 multiplies 64 rows of F32 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By1AVX2 multiplies 64 rows of F16 with a vector: see mulRows.
 //
 //go:noescape
-func attendF16By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By2AVX2 multiplies 64 rows of F16 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By3AVX2 multiplies 64 rows of F16 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By4AVX2 multiplies 64 rows of F16 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By6AVX2 multiplies 64 rows of F16 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By8AVX2 multiplies 64 rows of F16 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By12AVX2 multiplies 64 rows of F16 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendI8By1AVX2 multiplies 64 rows of I8 with a vector: see mulRows.
 //
 //go:noescape
-func attendI8By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By2AVX2 multiplies 64 rows of I8 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By3AVX2 multiplies 64 rows of I8 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By4AVX2 multiplies 64 rows of I8 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By6AVX2 multiplies 64 rows of I8 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By8AVX2 multiplies 64 rows of I8 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By12AVX2 multiplies 64 rows of I8 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)

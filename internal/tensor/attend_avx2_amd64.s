@@ -2,16 +2,17 @@
 
 #include "textflag.h"
 
-// func attendF32By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By1AVX2 multiplies 64 rows of F32 with a vector: see mulRows.
-TEXT ·attendF32By1AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By1AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -30,10 +31,11 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
-	PREFETCHT0 4224(R10)
-	PREFETCHT0 4288(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 0(R8), Y8
 	VMOVUPS 0(R10), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -51,10 +53,11 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VMOVUPS 224(R10), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
-	PREFETCHT0 4224(R10)(R12*1)
-	PREFETCHT0 4288(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 4(R8), Y8
 	VMOVUPS 0(R10)(R12*1), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -72,10 +75,11 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VMOVUPS 224(R10)(R12*1), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
-	PREFETCHT0 4224(R10)(R12*2)
-	PREFETCHT0 4288(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 8(R8), Y8
 	VMOVUPS 0(R10)(R12*2), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -93,10 +97,11 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VMOVUPS 224(R10)(R12*2), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
-	PREFETCHT0 4224(R10)(R13*1)
-	PREFETCHT0 4288(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 12(R8), Y8
 	VMOVUPS 0(R10)(R13*1), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -168,16 +173,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By2AVX2 multiplies 64 rows of F32 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF32By2AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By2AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $2, BX
 
 again1:
@@ -196,8 +202,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Y8
 	VBROADCASTSS 256(R8), Y9
 	VMOVUPS 0(R10), Y10
@@ -212,8 +219,9 @@ again2:
 	VMOVUPS 96(R10), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Y8
 	VBROADCASTSS 260(R8), Y9
 	VMOVUPS 0(R10)(R12*1), Y10
@@ -228,8 +236,9 @@ again2:
 	VMOVUPS 96(R10)(R12*1), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Y8
 	VBROADCASTSS 264(R8), Y9
 	VMOVUPS 0(R10)(R12*2), Y10
@@ -244,8 +253,9 @@ again2:
 	VMOVUPS 96(R10)(R12*2), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Y8
 	VBROADCASTSS 268(R8), Y9
 	VMOVUPS 0(R10)(R13*1), Y10
@@ -316,16 +326,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By3AVX2 multiplies 64 rows of F32 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF32By3AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By3AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $2, BX
 
 again1:
@@ -348,8 +359,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Y12
 	VBROADCASTSS 256(R8), Y13
 	VBROADCASTSS 512(R8), Y14
@@ -369,8 +381,9 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Y12
 	VBROADCASTSS 260(R8), Y13
 	VBROADCASTSS 516(R8), Y14
@@ -390,8 +403,9 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Y12
 	VBROADCASTSS 264(R8), Y13
 	VBROADCASTSS 520(R8), Y14
@@ -411,8 +425,9 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Y12
 	VBROADCASTSS 268(R8), Y13
 	VBROADCASTSS 524(R8), Y14
@@ -506,16 +521,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By4AVX2 multiplies 64 rows of F32 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF32By4AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By4AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $4, BX
 
 again1:
@@ -534,7 +550,8 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VMOVUPS 0(R10), Y8
 	VMOVUPS 32(R10), Y9
 	VBROADCASTSS 0(R8), Y10
@@ -549,7 +566,8 @@ again2:
 	VBROADCASTSS 768(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VMOVUPS 0(R10)(R12*1), Y8
 	VMOVUPS 32(R10)(R12*1), Y9
 	VBROADCASTSS 4(R8), Y10
@@ -564,7 +582,8 @@ again2:
 	VBROADCASTSS 772(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VMOVUPS 0(R10)(R12*2), Y8
 	VMOVUPS 32(R10)(R12*2), Y9
 	VBROADCASTSS 8(R8), Y10
@@ -579,7 +598,8 @@ again2:
 	VBROADCASTSS 776(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VMOVUPS 0(R10)(R13*1), Y8
 	VMOVUPS 32(R10)(R13*1), Y9
 	VBROADCASTSS 12(R8), Y10
@@ -654,10 +674,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By6AVX2 multiplies 64 rows of F32 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF32By6AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By6AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -846,10 +866,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By8AVX2 multiplies 64 rows of F32 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF32By8AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By8AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -1010,10 +1030,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By12AVX2 multiplies 64 rows of F32 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF32By12AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF32By12AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -1234,16 +1254,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By1AVX2 multiplies 64 rows of F16 with a vector: see mulRows.
-TEXT ·attendF16By1AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By1AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -1262,8 +1283,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Y8
 	VCVTPH2PS 0(R10), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -1281,8 +1303,9 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VCVTPH2PS 112(R10), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Y8
 	VCVTPH2PS 0(R10)(R12*1), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -1300,8 +1323,9 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VCVTPH2PS 112(R10)(R12*1), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Y8
 	VCVTPH2PS 0(R10)(R12*2), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -1319,8 +1343,9 @@ again2:
 	VFMADD231PS Y9, Y8, Y6
 	VCVTPH2PS 112(R10)(R12*2), Y9
 	VFMADD231PS Y9, Y8, Y7
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Y8
 	VCVTPH2PS 0(R10)(R13*1), Y9
 	VFMADD231PS Y9, Y8, Y0
@@ -1392,16 +1417,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By2AVX2 multiplies 64 rows of F16 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF16By2AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By2AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $2, BX
 
 again1:
@@ -1420,7 +1446,8 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 0(R8), Y8
 	VBROADCASTSS 256(R8), Y9
 	VCVTPH2PS 0(R10), Y10
@@ -1435,7 +1462,8 @@ again2:
 	VCVTPH2PS 48(R10), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 4(R8), Y8
 	VBROADCASTSS 260(R8), Y9
 	VCVTPH2PS 0(R10)(R12*1), Y10
@@ -1450,7 +1478,8 @@ again2:
 	VCVTPH2PS 48(R10)(R12*1), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 8(R8), Y8
 	VBROADCASTSS 264(R8), Y9
 	VCVTPH2PS 0(R10)(R12*2), Y10
@@ -1465,7 +1494,8 @@ again2:
 	VCVTPH2PS 48(R10)(R12*2), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	PREFETCHT0 4096(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 12(R8), Y8
 	VBROADCASTSS 268(R8), Y9
 	VCVTPH2PS 0(R10)(R13*1), Y10
@@ -1536,16 +1566,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By3AVX2 multiplies 64 rows of F16 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF16By3AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By3AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $2, BX
 
 again1:
@@ -1568,7 +1599,8 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 0(R8), Y12
 	VBROADCASTSS 256(R8), Y13
 	VBROADCASTSS 512(R8), Y14
@@ -1588,7 +1620,8 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 4(R8), Y12
 	VBROADCASTSS 260(R8), Y13
 	VBROADCASTSS 516(R8), Y14
@@ -1608,7 +1641,8 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 8(R8), Y12
 	VBROADCASTSS 264(R8), Y13
 	VBROADCASTSS 520(R8), Y14
@@ -1628,7 +1662,8 @@ again2:
 	VFMADD231PS Y15, Y12, Y3
 	VFMADD231PS Y15, Y13, Y7
 	VFMADD231PS Y15, Y14, Y11
-	PREFETCHT0 4096(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VBROADCASTSS 12(R8), Y12
 	VBROADCASTSS 268(R8), Y13
 	VBROADCASTSS 524(R8), Y14
@@ -1722,16 +1757,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By4AVX2 multiplies 64 rows of F16 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF16By4AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By4AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $4, BX
 
 again1:
@@ -1750,7 +1786,8 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VCVTPH2PS 0(R10), Y8
 	VCVTPH2PS 16(R10), Y9
 	VBROADCASTSS 0(R8), Y10
@@ -1765,7 +1802,8 @@ again2:
 	VBROADCASTSS 768(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VCVTPH2PS 0(R10)(R12*1), Y8
 	VCVTPH2PS 16(R10)(R12*1), Y9
 	VBROADCASTSS 4(R8), Y10
@@ -1780,7 +1818,8 @@ again2:
 	VBROADCASTSS 772(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VCVTPH2PS 0(R10)(R12*2), Y8
 	VCVTPH2PS 16(R10)(R12*2), Y9
 	VBROADCASTSS 8(R8), Y10
@@ -1795,7 +1834,8 @@ again2:
 	VBROADCASTSS 776(R8), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT0 4096(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VCVTPH2PS 0(R10)(R13*1), Y8
 	VCVTPH2PS 16(R10)(R13*1), Y9
 	VBROADCASTSS 12(R8), Y10
@@ -1870,10 +1910,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By6AVX2 multiplies 64 rows of F16 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF16By6AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By6AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -2062,10 +2102,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By8AVX2 multiplies 64 rows of F16 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF16By8AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By8AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -2226,10 +2266,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By12AVX2 multiplies 64 rows of F16 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF16By12AVX2(SB), NOSPLIT, $0-56
+TEXT ·attendF16By12AVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -2450,16 +2490,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By1AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By1AVX2 multiplies 64 rows of I8 with a vector: see mulRows.
-TEXT ·attendI8By1AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By1AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -2478,8 +2519,9 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 0(R8), Y8
 	VPMOVSXBW 0(R10), Y9
 	VPMADDWD Y9, Y8, Y10
@@ -2505,8 +2547,9 @@ again2:
 	VPMOVSXBW 112(R10), Y9
 	VPMADDWD Y9, Y8, Y10
 	VPADDD Y10, Y7, Y7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 4(R8), Y8
 	VPMOVSXBW 0(R10)(R12*1), Y9
 	VPMADDWD Y9, Y8, Y10
@@ -2620,16 +2663,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By2AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By2AVX2 multiplies 64 rows of I8 with a tile of 2 vectors: see mulRows.
-TEXT ·attendI8By2AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By2AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $2, BX
 
 again1:
@@ -2648,7 +2692,8 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VPBROADCASTD 0(R8), Y8
 	VPBROADCASTD 128(R8), Y9
 	VPMOVSXBW 0(R10), Y10
@@ -2671,7 +2716,8 @@ again2:
 	VPADDD Y11, Y3, Y3
 	VPMADDWD Y10, Y9, Y11
 	VPADDD Y11, Y7, Y7
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $64, AX
 	VPBROADCASTD 4(R8), Y8
 	VPBROADCASTD 132(R8), Y9
 	VPMOVSXBW 0(R10)(R12*1), Y10
@@ -2786,16 +2832,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By3AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By3AVX2 multiplies 64 rows of I8 with a tile of 3 vectors: see mulRows.
-TEXT ·attendI8By3AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By3AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $4, BX
 
 again1:
@@ -2812,7 +2859,8 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VPMOVSXBW 0(R10), Y6
 	VPMOVSXBW 16(R10), Y7
 	VPBROADCASTD 0(R8), Y8
@@ -2830,7 +2878,8 @@ again2:
 	VPADDD Y9, Y4, Y4
 	VPMADDWD Y7, Y8, Y9
 	VPADDD Y9, Y5, Y5
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VPMOVSXBW 0(R10)(R12*1), Y6
 	VPMOVSXBW 16(R10)(R12*1), Y7
 	VPBROADCASTD 4(R8), Y8
@@ -2928,16 +2977,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By4AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By4AVX2 multiplies 64 rows of I8 with a tile of 4 vectors: see mulRows.
-TEXT ·attendI8By4AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By4AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $4, BX
 
 again1:
@@ -2956,7 +3006,8 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VPMOVSXBW 0(R10), Y8
 	VPMOVSXBW 16(R10), Y9
 	VPBROADCASTD 0(R8), Y10
@@ -2979,7 +3030,8 @@ again2:
 	VPADDD Y11, Y6, Y6
 	VPMADDWD Y9, Y10, Y11
 	VPADDD Y11, Y7, Y7
-	PREFETCHT0 4096(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	ADDQ $32, AX
 	VPMOVSXBW 0(R10)(R12*1), Y8
 	VPMOVSXBW 16(R10)(R12*1), Y9
 	VPBROADCASTD 4(R8), Y10
@@ -3102,10 +3154,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By6AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By6AVX2 multiplies 64 rows of I8 with a tile of 6 vectors: see mulRows.
-TEXT ·attendI8By6AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By6AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -3338,10 +3390,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By8AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By8AVX2 multiplies 64 rows of I8 with a tile of 8 vectors: see mulRows.
-TEXT ·attendI8By8AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By8AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -3532,10 +3584,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By12AVX2(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By12AVX2 multiplies 64 rows of I8 with a tile of 12 vectors: see mulRows.
-TEXT ·attendI8By12AVX2(SB), NOSPLIT, $0-64
+TEXT ·attendI8By12AVX2(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI

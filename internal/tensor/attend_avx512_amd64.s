@@ -2,16 +2,17 @@
 
 #include "textflag.h"
 
-// func attendF32By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By1AVX512 multiplies 64 rows of F32 with a vector: see mulRows.
-TEXT ·attendF32By1AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By1AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -26,10 +27,11 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
-	PREFETCHT0 4224(R10)
-	PREFETCHT0 4288(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 0(R8), Z4
 	VMOVUPS 0(R10), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -39,10 +41,11 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VMOVUPS 192(R10), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
-	PREFETCHT0 4224(R10)(R12*1)
-	PREFETCHT0 4288(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 4(R8), Z4
 	VMOVUPS 0(R10)(R12*1), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -52,10 +55,11 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VMOVUPS 192(R10)(R12*1), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
-	PREFETCHT0 4224(R10)(R12*2)
-	PREFETCHT0 4288(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 8(R8), Z4
 	VMOVUPS 0(R10)(R12*2), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -65,10 +69,11 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VMOVUPS 192(R10)(R12*2), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
-	PREFETCHT0 4224(R10)(R13*1)
-	PREFETCHT0 4288(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 12(R8), Z4
 	VMOVUPS 0(R10)(R13*1), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -116,16 +121,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By2AVX512 multiplies 64 rows of F32 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF32By2AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By2AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -144,10 +150,11 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
-	PREFETCHT0 4224(R10)
-	PREFETCHT0 4288(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 0(R8), Z8
 	VBROADCASTSS 256(R8), Z9
 	VMOVUPS 0(R10), Z10
@@ -162,10 +169,11 @@ again2:
 	VMOVUPS 192(R10), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
-	PREFETCHT0 4224(R10)(R12*1)
-	PREFETCHT0 4288(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 4(R8), Z8
 	VBROADCASTSS 260(R8), Z9
 	VMOVUPS 0(R10)(R12*1), Z10
@@ -180,10 +188,11 @@ again2:
 	VMOVUPS 192(R10)(R12*1), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
-	PREFETCHT0 4224(R10)(R12*2)
-	PREFETCHT0 4288(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 8(R8), Z8
 	VBROADCASTSS 264(R8), Z9
 	VMOVUPS 0(R10)(R12*2), Z10
@@ -198,10 +207,11 @@ again2:
 	VMOVUPS 192(R10)(R12*2), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
-	PREFETCHT0 4224(R10)(R13*1)
-	PREFETCHT0 4288(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 12(R8), Z8
 	VBROADCASTSS 268(R8), Z9
 	VMOVUPS 0(R10)(R13*1), Z10
@@ -272,16 +282,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By3AVX512 multiplies 64 rows of F32 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF32By3AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By3AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -304,10 +315,11 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
-	PREFETCHT0 4224(R10)
-	PREFETCHT0 4288(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 0(R8), Z12
 	VBROADCASTSS 256(R8), Z13
 	VBROADCASTSS 512(R8), Z14
@@ -327,10 +339,11 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
-	PREFETCHT0 4224(R10)(R12*1)
-	PREFETCHT0 4288(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 4(R8), Z12
 	VBROADCASTSS 260(R8), Z13
 	VBROADCASTSS 516(R8), Z14
@@ -350,10 +363,11 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
-	PREFETCHT0 4224(R10)(R12*2)
-	PREFETCHT0 4288(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 8(R8), Z12
 	VBROADCASTSS 264(R8), Z13
 	VBROADCASTSS 520(R8), Z14
@@ -373,10 +387,11 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
-	PREFETCHT0 4224(R10)(R13*1)
-	PREFETCHT0 4288(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 12(R8), Z12
 	VBROADCASTSS 268(R8), Z13
 	VBROADCASTSS 524(R8), Z14
@@ -470,16 +485,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By4AVX512 multiplies 64 rows of F32 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF32By4AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By4AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -506,10 +522,11 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
-	PREFETCHT0 4224(R10)
-	PREFETCHT0 4288(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 0(R8), Z16
 	VBROADCASTSS 256(R8), Z17
 	VBROADCASTSS 512(R8), Z18
@@ -534,10 +551,11 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
-	PREFETCHT0 4224(R10)(R12*1)
-	PREFETCHT0 4288(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 4(R8), Z16
 	VBROADCASTSS 260(R8), Z17
 	VBROADCASTSS 516(R8), Z18
@@ -562,10 +580,11 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
-	PREFETCHT0 4224(R10)(R12*2)
-	PREFETCHT0 4288(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 8(R8), Z16
 	VBROADCASTSS 264(R8), Z17
 	VBROADCASTSS 520(R8), Z18
@@ -590,10 +609,11 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
-	PREFETCHT0 4224(R10)(R13*1)
-	PREFETCHT0 4288(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	PREFETCHT1 128(AX)
+	PREFETCHT1 192(AX)
+	ADDQ $256, AX
 	VBROADCASTSS 12(R8), Z16
 	VBROADCASTSS 268(R8), Z17
 	VBROADCASTSS 524(R8), Z18
@@ -710,10 +730,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By6AVX512 multiplies 64 rows of F32 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF32By6AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By6AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -1018,10 +1038,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By8AVX512 multiplies 64 rows of F32 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF32By8AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By8AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -1258,10 +1278,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF32By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By12AVX512 multiplies 64 rows of F32 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF32By12AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF32By12AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -1594,16 +1614,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By1AVX512 multiplies 64 rows of F16 with a vector: see mulRows.
-TEXT ·attendF16By1AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By1AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -1618,8 +1639,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Z4
 	VCVTPH2PS 0(R10), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -1629,8 +1651,9 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VCVTPH2PS 96(R10), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Z4
 	VCVTPH2PS 0(R10)(R12*1), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -1640,8 +1663,9 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VCVTPH2PS 96(R10)(R12*1), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Z4
 	VCVTPH2PS 0(R10)(R12*2), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -1651,8 +1675,9 @@ again2:
 	VFMADD231PS Z5, Z4, Z2
 	VCVTPH2PS 96(R10)(R12*2), Z5
 	VFMADD231PS Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Z4
 	VCVTPH2PS 0(R10)(R13*1), Z5
 	VFMADD231PS Z5, Z4, Z0
@@ -1700,16 +1725,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By2AVX512 multiplies 64 rows of F16 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF16By2AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By2AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -1728,8 +1754,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Z8
 	VBROADCASTSS 256(R8), Z9
 	VCVTPH2PS 0(R10), Z10
@@ -1744,8 +1771,9 @@ again2:
 	VCVTPH2PS 96(R10), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Z8
 	VBROADCASTSS 260(R8), Z9
 	VCVTPH2PS 0(R10)(R12*1), Z10
@@ -1760,8 +1788,9 @@ again2:
 	VCVTPH2PS 96(R10)(R12*1), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Z8
 	VBROADCASTSS 264(R8), Z9
 	VCVTPH2PS 0(R10)(R12*2), Z10
@@ -1776,8 +1805,9 @@ again2:
 	VCVTPH2PS 96(R10)(R12*2), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Z8
 	VBROADCASTSS 268(R8), Z9
 	VCVTPH2PS 0(R10)(R13*1), Z10
@@ -1848,16 +1878,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By3AVX512 multiplies 64 rows of F16 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF16By3AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By3AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -1880,8 +1911,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Z12
 	VBROADCASTSS 256(R8), Z13
 	VBROADCASTSS 512(R8), Z14
@@ -1901,8 +1933,9 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Z12
 	VBROADCASTSS 260(R8), Z13
 	VBROADCASTSS 516(R8), Z14
@@ -1922,8 +1955,9 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Z12
 	VBROADCASTSS 264(R8), Z13
 	VBROADCASTSS 520(R8), Z14
@@ -1943,8 +1977,9 @@ again2:
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Z12
 	VBROADCASTSS 268(R8), Z13
 	VBROADCASTSS 524(R8), Z14
@@ -2038,16 +2073,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By4AVX512 multiplies 64 rows of F16 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF16By4AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By4AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+48(FP), R11
+	MOVQ ahead+56(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -2074,8 +2110,9 @@ again1:
 	MOVQ steps+40(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 0(R8), Z16
 	VBROADCASTSS 256(R8), Z17
 	VBROADCASTSS 512(R8), Z18
@@ -2100,8 +2137,9 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 4(R8), Z16
 	VBROADCASTSS 260(R8), Z17
 	VBROADCASTSS 516(R8), Z18
@@ -2126,8 +2164,9 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R12*2)
-	PREFETCHT0 4160(R10)(R12*2)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 8(R8), Z16
 	VBROADCASTSS 264(R8), Z17
 	VBROADCASTSS 520(R8), Z18
@@ -2152,8 +2191,9 @@ again2:
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R13*1)
-	PREFETCHT0 4160(R10)(R13*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VBROADCASTSS 12(R8), Z16
 	VBROADCASTSS 268(R8), Z17
 	VBROADCASTSS 524(R8), Z18
@@ -2270,10 +2310,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By6AVX512 multiplies 64 rows of F16 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF16By6AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By6AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -2578,10 +2618,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By8AVX512 multiplies 64 rows of F16 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF16By8AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By8AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -2818,10 +2858,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendF16By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By12AVX512 multiplies 64 rows of F16 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF16By12AVX512(SB), NOSPLIT, $0-56
+TEXT ·attendF16By12AVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -3154,16 +3194,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By1AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By1AVX512 multiplies 64 rows of I8 with a vector: see mulRows.
-TEXT ·attendI8By1AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By1AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -3178,8 +3219,9 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 0(R8), Z4
 	VPMOVSXBW 0(R10), Z5
 	VPDPWSSD Z5, Z4, Z0
@@ -3189,8 +3231,9 @@ again2:
 	VPDPWSSD Z5, Z4, Z2
 	VPMOVSXBW 96(R10), Z5
 	VPDPWSSD Z5, Z4, Z3
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 4(R8), Z4
 	VPMOVSXBW 0(R10)(R12*1), Z5
 	VPDPWSSD Z5, Z4, Z0
@@ -3256,16 +3299,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By2AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By2AVX512 multiplies 64 rows of I8 with a tile of 2 vectors: see mulRows.
-TEXT ·attendI8By2AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By2AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -3284,8 +3328,9 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 0(R8), Z8
 	VPBROADCASTD 128(R8), Z9
 	VPMOVSXBW 0(R10), Z10
@@ -3300,8 +3345,9 @@ again2:
 	VPMOVSXBW 96(R10), Z10
 	VPDPWSSD Z10, Z8, Z3
 	VPDPWSSD Z10, Z9, Z7
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 4(R8), Z8
 	VPBROADCASTD 132(R8), Z9
 	VPMOVSXBW 0(R10)(R12*1), Z10
@@ -3408,16 +3454,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By3AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By3AVX512 multiplies 64 rows of I8 with a tile of 3 vectors: see mulRows.
-TEXT ·attendI8By3AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By3AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -3440,8 +3487,9 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 0(R8), Z12
 	VPBROADCASTD 128(R8), Z13
 	VPBROADCASTD 256(R8), Z14
@@ -3461,8 +3509,9 @@ again2:
 	VPDPWSSD Z15, Z12, Z3
 	VPDPWSSD Z15, Z13, Z7
 	VPDPWSSD Z15, Z14, Z11
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 4(R8), Z12
 	VPBROADCASTD 132(R8), Z13
 	VPBROADCASTD 260(R8), Z14
@@ -3610,16 +3659,17 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By4AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By4AVX512 multiplies 64 rows of I8 with a tile of 4 vectors: see mulRows.
-TEXT ·attendI8By4AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By4AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
 	MOVQ rowStride+24(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ add+56(FP), R11
+	MOVQ ahead+64(FP), AX
 	MOVQ $1, BX
 
 again1:
@@ -3646,8 +3696,9 @@ again1:
 	MOVQ steps+48(FP), CX
 
 again2:
-	PREFETCHT0 4096(R10)
-	PREFETCHT0 4160(R10)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 0(R8), Z16
 	VPBROADCASTD 128(R8), Z17
 	VPBROADCASTD 256(R8), Z18
@@ -3672,8 +3723,9 @@ again2:
 	VPDPWSSD Z20, Z17, Z7
 	VPDPWSSD Z20, Z18, Z11
 	VPDPWSSD Z20, Z19, Z15
-	PREFETCHT0 4096(R10)(R12*1)
-	PREFETCHT0 4160(R10)(R12*1)
+	PREFETCHT1 0(AX)
+	PREFETCHT1 64(AX)
+	ADDQ $128, AX
 	VPBROADCASTD 4(R8), Z16
 	VPBROADCASTD 132(R8), Z17
 	VPBROADCASTD 260(R8), Z18
@@ -3862,10 +3914,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By6AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By6AVX512 multiplies 64 rows of I8 with a tile of 6 vectors: see mulRows.
-TEXT ·attendI8By6AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By6AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -4210,10 +4262,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By8AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By8AVX512 multiplies 64 rows of I8 with a tile of 8 vectors: see mulRows.
-TEXT ·attendI8By8AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By8AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI
@@ -4478,10 +4530,10 @@ done4:
 	VZEROUPPER
 	RET
 
-// func attendI8By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By12AVX512(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By12AVX512 multiplies 64 rows of I8 with a tile of 12 vectors: see mulRows.
-TEXT ·attendI8By12AVX512(SB), NOSPLIT, $0-64
+TEXT ·attendI8By12AVX512(SB), NOSPLIT, $0-72
 	MOVQ dst+0(FP), DI
 	MOVQ stride+8(FP), DX
 	MOVQ rows+16(FP), SI

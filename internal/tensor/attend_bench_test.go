@@ -83,7 +83,7 @@ func BenchmarkMulRows(b *testing.B) {
 		for _, tile := range attendTiles {
 			b.Run(fmt.Sprintf("%s/%d", name, tile), func(b *testing.B) {
 				for b.Loop() {
-					mulRows(dst, Block, kv.keys(0, 0, 0), Block, &x, 0, tile, Block/4, false)
+					mulRows(dst, Block, kv.keys(0, 0, 0), Block, &x, 0, tile, Block/4, false, kv.keys(0, 0, 0))
 				}
 				b.ReportMetric(2*Block*Block*float64(tile*b.N)/1e9/b.Elapsed().Seconds(), "GFLOP/s")
 			})

@@ -5,107 +5,107 @@ package tensor
 // attendF32By1NEON multiplies 64 rows of F32 with a vector: see mulRows.
 //
 //go:noescape
-func attendF32By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By2NEON multiplies 64 rows of F32 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By3NEON multiplies 64 rows of F32 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By4NEON multiplies 64 rows of F32 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By6NEON multiplies 64 rows of F32 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By8NEON multiplies 64 rows of F32 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF32By12NEON multiplies 64 rows of F32 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendF32By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF32By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By1NEON multiplies 64 rows of F16 with a vector: see mulRows.
 //
 //go:noescape
-func attendF16By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By2NEON multiplies 64 rows of F16 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By3NEON multiplies 64 rows of F16 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By4NEON multiplies 64 rows of F16 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By6NEON multiplies 64 rows of F16 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By8NEON multiplies 64 rows of F16 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendF16By12NEON multiplies 64 rows of F16 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendF16By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+func attendF16By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 
 // attendI8By1NEON multiplies 64 rows of I8 with a vector: see mulRows.
 //
 //go:noescape
-func attendI8By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By2NEON multiplies 64 rows of I8 with a tile of 2 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By3NEON multiplies 64 rows of I8 with a tile of 3 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By4NEON multiplies 64 rows of I8 with a tile of 4 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By6NEON multiplies 64 rows of I8 with a tile of 6 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By8NEON multiplies 64 rows of I8 with a tile of 8 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendI8By12NEON multiplies 64 rows of I8 with a tile of 12 vectors: see mulRows.
 //
 //go:noescape
-func attendI8By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+func attendI8By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 
 // attendNEON puts the kernels of this file into a table.
 func attendNEON(k *kernels) {

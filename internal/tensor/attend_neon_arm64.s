@@ -2,10 +2,10 @@
 
 #include "textflag.h"
 
-// func attendF32By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By1NEON multiplies 64 rows of F32 with a vector: see mulRows.
-TEXT ·attendF32By1NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By1NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -230,10 +230,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By2NEON multiplies 64 rows of F32 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF32By2NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By2NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -445,10 +445,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By3NEON multiplies 64 rows of F32 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF32By3NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By3NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -739,10 +739,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By4NEON multiplies 64 rows of F32 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF32By4NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By4NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -952,10 +952,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By6NEON multiplies 64 rows of F32 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF32By6NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By6NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -1247,10 +1247,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By8NEON multiplies 64 rows of F32 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF32By8NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By8NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -1468,10 +1468,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF32By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF32By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF32By12NEON multiplies 64 rows of F32 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF32By12NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF32By12NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -1775,10 +1775,10 @@ done5:
 	BNE again1
 	RET
 
-// func attendF16By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By1NEON multiplies 64 rows of F16 with a vector: see mulRows.
-TEXT ·attendF16By1NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By1NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -2067,10 +2067,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By2NEON multiplies 64 rows of F16 with a tile of 2 vectors: see mulRows.
-TEXT ·attendF16By2NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By2NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -2314,10 +2314,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By3NEON multiplies 64 rows of F16 with a tile of 3 vectors: see mulRows.
-TEXT ·attendF16By3NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By3NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -2640,10 +2640,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By4NEON multiplies 64 rows of F16 with a tile of 4 vectors: see mulRows.
-TEXT ·attendF16By4NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By4NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -2869,10 +2869,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By6NEON multiplies 64 rows of F16 with a tile of 6 vectors: see mulRows.
-TEXT ·attendF16By6NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By6NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -3180,10 +3180,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By8NEON multiplies 64 rows of F16 with a tile of 8 vectors: see mulRows.
-TEXT ·attendF16By8NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By8NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -3409,10 +3409,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendF16By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int)
+// func attendF16By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps int, add int, ahead *byte)
 //
 // attendF16By12NEON multiplies 64 rows of F16 with a tile of 12 vectors: see mulRows.
-TEXT ·attendF16By12NEON(SB), NOSPLIT, $0-56
+TEXT ·attendF16By12NEON(SB), NOSPLIT, $0-64
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -3732,10 +3732,10 @@ done5:
 	BNE again1
 	RET
 
-// func attendI8By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By1NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By1NEON multiplies 64 rows of I8 with a vector: see mulRows.
-TEXT ·attendI8By1NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By1NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -4025,10 +4025,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By2NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By2NEON multiplies 64 rows of I8 with a tile of 2 vectors: see mulRows.
-TEXT ·attendI8By2NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By2NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -4291,10 +4291,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By3NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By3NEON multiplies 64 rows of I8 with a tile of 3 vectors: see mulRows.
-TEXT ·attendI8By3NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By3NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -4654,10 +4654,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By4NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By4NEON multiplies 64 rows of I8 with a tile of 4 vectors: see mulRows.
-TEXT ·attendI8By4NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By4NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -4914,10 +4914,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By6NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By6NEON multiplies 64 rows of I8 with a tile of 6 vectors: see mulRows.
-TEXT ·attendI8By6NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By6NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -5276,10 +5276,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By8NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By8NEON multiplies 64 rows of I8 with a tile of 8 vectors: see mulRows.
-TEXT ·attendI8By8NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By8NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2
@@ -5548,10 +5548,10 @@ done4:
 	BNE again1
 	RET
 
-// func attendI8By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int)
+// func attendI8By12NEON(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps int, add int, ahead *byte)
 //
 // attendI8By12NEON multiplies 64 rows of I8 with a tile of 12 vectors: see mulRows.
-TEXT ·attendI8By12NEON(SB), NOSPLIT, $0-64
+TEXT ·attendI8By12NEON(SB), NOSPLIT, $0-72
 	MOVD dst+0(FP), R0
 	MOVD stride+8(FP), R1
 	MOVD rows+16(FP), R2

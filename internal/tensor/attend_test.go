@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -382,4 +384,29 @@ func TestNarrowF16(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAttendShare has workers take from both ends of a share at the same time: each piece goes to one of them.
+func TestAttendShare(t *testing.T) {
+	for n := range 200 {
+		var s attendShare
+		s.begin(7, 7+n)
+		taken := make([]atomic.Int32, n)
+		var workers sync.WaitGroup
+		for w := range 4 {
+			workers.Go(func() {
+				for lo, hi, ok := s.take(w > 0); ok; lo, hi, ok = s.take(w > 0) {
+					for i := lo; i < hi; i++ {
+						taken[i-7].Add(1)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		for i := range taken {
+			if got := taken[i].Load(); got != 1 {
+				t.Fatalf("piece %d of %d was taken %d times", i, n, got)
+			}
+		}
+	}
 }

@@ -82,10 +82,22 @@ type numbers struct {
 	data []byte
 }
 
+// ask has numbers that are used soon read into the processor's cache.
+func ask(x []float32) {
+	if n := len(x) / 16; n > 0 && active.ask != nil {
+		active.ask(&x[0], n)
+	}
+}
+
 // from are n numbers.
 func (v numbers) from(at, n int) numbers {
 	size := v.typ.bytes()
 	return numbers{v.typ, v.data[at*size : (at+n)*size : (at+n)*size]}
+}
+
+// behind are those from at on, or the last.
+func (v numbers) behind(at int) numbers {
+	return numbers{v.typ, v.data[min(at*v.typ.bytes(), len(v.data)-1):]}
 }
 
 // at is one of them.
@@ -130,6 +142,22 @@ func (kv *KV) Bytes() int64 { return int64(len(kv.pages)) * kv.shape.PageBytes()
 // place is where a chunk of one head begins: on which page, and behind how many others.
 func (kv *KV) place(layer, head, c int) (page, at int) {
 	return c / pageChunks, (layer*kv.shape.Heads+head)*pageChunks + c%pageChunks
+}
+
+// kvChunk is what is kept of one head in a chunk: keys and values, one behind the other, and of KVInt8 their scales.
+type kvChunk struct {
+	numbers
+	scales []float32
+}
+
+func (kv *KV) chunk(layer, head, c int) kvChunk {
+	keys, values := kv.shape.sizes()
+	page, at := kv.place(layer, head, c)
+	all := kvChunk{numbers: kv.pages[page].from(at*(keys+values), keys+values)}
+	if kv.shape.Type == KVInt8 {
+		all.scales = kv.pages[page].scales[at*2*chunk:][:2*chunk]
+	}
+	return all
 }
 
 // keys are those of one head in a chunk.

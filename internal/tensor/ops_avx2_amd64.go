@@ -101,3 +101,8 @@ func turnBytesAVX2(dst *byte, stride int, a *byte, b *byte, c *byte, d *byte, ei
 //
 //go:noescape
 func extremesAVX2(x *float32, steps int) (most float32, bits uint32)
+
+// askAVX2 asks for lines of 16 numbers: see ask.
+//
+//go:noescape
+func askAVX2(x *float32, lines int)

@@ -1317,3 +1317,17 @@ again1:
 	VMOVSS X2, bits+20(FP)
 	VZEROUPPER
 	RET
+
+// func askAVX2(x *float32, lines int)
+//
+// askAVX2 asks for lines of 16 numbers: see ask.
+TEXT ·askAVX2(SB), NOSPLIT, $0-16
+	MOVQ x+0(FP), SI
+	MOVQ lines+8(FP), CX
+
+again1:
+	PREFETCHT0 (SI)
+	ADDQ $64, SI
+	DECQ CX
+	JNZ again1
+	RET

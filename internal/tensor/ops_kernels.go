@@ -15,6 +15,7 @@ type opsKernels struct {
 	mulVectors func(dst, x *float32, vectors int)
 	extremes   func(x *float32, steps int) (most float32, bits uint32)
 	largest64  func(x *float32) uint32
+	ask        func(x *float32, lines int)
 	round64    func(q, sums *int32, x *float32, inverse float32)
 	pack       [forms]func(dst *byte, q *int32)
 	turnFloats func(dst *float32, stride int, a, b, c, d *float32, eights int)
@@ -24,6 +25,6 @@ type opsKernels struct {
 	roundVectors func(words *byte, steps, x, factors *float32, vectors int)
 
 	// by type of keys and values, and size of the tile
-	attend   [KVInt8][len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps, add int)
-	attendI8 [len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps, add int)
+	attend   [KVInt8][len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *float32, steps, add int, ahead *byte)
+	attendI8 [len(attendTiles)]func(dst *float32, stride int, rows *byte, rowStride int, x *byte, scales *float32, steps, add int, ahead *byte)
 }
