@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
+	"github.com/mlxbuild/mlxbuild/backend/backendtest"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 	"github.com/mlxbuild/mlxbuild/internal/prompt"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
@@ -24,22 +25,30 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// storedAs are ways in which the real model's weights can be stored.
+var storedAs = []struct {
+	name  string
+	write func(b *testing.B, src string) string
+}{
+	{"affine4", quantizedTo(quant.Affine, 4, 64)},
+	{"affine8", quantizedTo(quant.Affine, 8, 64)},
+	{"affine6", quantizedTo(quant.Affine, 6, 64)},
+	{"mxfp4", quantizedTo(quant.MXFP4, 4, 32)},
+	{"mxfp8", quantizedTo(quant.MXFP8, 8, 32)},
+	{"bf16", func(_ *testing.B, src string) string { return src }},
+	{"f16", inF16},
+}
+
+func quantizedTo(mode quant.Mode, bits, group int) func(b *testing.B, src string) string {
+	return func(b *testing.B, src string) string {
+		return quantized(b, src, uniform(quant.Scheme{Mode: mode, Bits: bits, GroupSize: group}))
+	}
+}
+
 func benchmarkDecode(b *testing.B, src string, compute backend.Compute) {
-	for _, c := range []struct {
-		name   string
-		scheme func(string, int64) quant.Scheme
-	}{
-		{"affine4", uniform(quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64})},
-		{"affine8", uniform(quant.Scheme{Mode: quant.Affine, Bits: 8, GroupSize: 64})},
-		{"affine6", uniform(quant.Scheme{Mode: quant.Affine, Bits: 6, GroupSize: 64})},
-		{"mxfp4", uniform(quant.Scheme{Mode: quant.MXFP4, Bits: 4, GroupSize: 32})},
-		{"bf16", nil},
-	} {
+	for _, c := range storedAs {
 		b.Run(c.name, func(b *testing.B) {
-			dir := src
-			if c.scheme != nil {
-				dir = quantized(b, src, c.scheme)
-			}
+			dir := c.write(b, src)
 			m := mustLoadIn(b, New(), dir, compute)
 			const tokens = 32
 			var first, rest float64
@@ -57,24 +66,40 @@ func benchmarkDecode(b *testing.B, src string, compute backend.Compute) {
 	}
 }
 
+// inF16 copies a model of bfloat16 weights to one of float16.
+func inF16(b *testing.B, src string) string {
+	config, tensors := backendtest.Read(b, src)
+	for name, t := range tensors {
+		values := make([]float32, len(t.Data)/2)
+		quant.BF16.Decode(values, t.Data)
+		t.DType, t.Data = "F16", make([]byte, len(t.Data))
+		quant.F16.Encode(t.Data, values)
+		tensors[name] = t
+	}
+	dir := b.TempDir()
+	backendtest.Write(b, dir, config, tensors)
+	return dir
+}
+
 // BenchmarkPrefill reads a prompt of 512 tokens.
 func BenchmarkPrefill(b *testing.B) {
 	src := oracle.SmolLM2(b)
-	scheme := quant.Scheme{Mode: quant.Affine, Bits: 4, GroupSize: 64}
-	for _, compute := range []backend.Compute{backend.Float32, backend.Fast, backend.Int8} {
-		b.Run("affine4/"+string(compute), func(b *testing.B) {
-			m := mustLoadIn(b, New(), quantized(b, src, uniform(scheme)), compute)
-			prompt := make([]int32, 512)
-			for i := range prompt {
-				prompt[i] = int32(100 + i)
-			}
-			for b.Loop() {
-				if _, err := m.Logits(context.Background(), prompt, []int{511}); err != nil {
-					b.Fatal(err)
+	for _, c := range storedAs {
+		for _, compute := range []backend.Compute{backend.Float32, backend.Fast, backend.Int8} {
+			b.Run(c.name+"/"+string(compute), func(b *testing.B) {
+				m := mustLoadIn(b, New(), c.write(b, src), compute)
+				prompt := make([]int32, 512)
+				for i := range prompt {
+					prompt[i] = int32(100 + i)
 				}
-			}
-			b.ReportMetric(float64(b.N*len(prompt))/b.Elapsed().Seconds(), "tok/s")
-		})
+				for b.Loop() {
+					if _, err := m.Logits(context.Background(), prompt, []int{511}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.N*len(prompt))/b.Elapsed().Seconds(), "tok/s")
+			})
+		}
 	}
 }
 

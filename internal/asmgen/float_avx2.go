@@ -164,7 +164,7 @@ func (a *fn) plainFloatAVX2(k floatKernel) {
 		a.op("MOVQ $16, AX")
 		a.mark(short)
 		a.op("SUBQ AX, CX")
-		a.countdown("AX", func() {
+		a.plainSteps(k, func() {
 			for i := range 4 {
 				for panel := range k.panels {
 					for h := range p.halves() {
@@ -173,7 +173,7 @@ func (a *fn) plainFloatAVX2(k floatKernel) {
 					a.fmaAVX2(p, panel, i)
 				}
 			}
-			a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name])
+			a.op("ADDQ $%d, SI", k.stepBytes())
 			a.op("ADDQ $%d, R8", 16*k.tile)
 		})
 		for panel := range k.panels {
@@ -192,8 +192,23 @@ func (a *fn) plainFloatAVX2(k floatKernel) {
 
 // weightAVX2 loads weights of column i of a step of four.
 func (a *fn) weightAVX2(k floatKernel, p halved, panel, i, h int) {
-	if k.codes.name == "Wide" {
+	switch k.codes.name {
+	case "Wide":
 		a.op("VMOVUPS %s, %s", p.panelAt(panel, "SI", 64*i, 4, h), p.c(h))
+		return
+	case "HalvesF16":
+		a.op("VCVTPH2PS %s, %s", p.panelAt(panel, "SI", 32*i, 2, h), p.c(h))
+		return
+	case "QuartersE4M3":
+		half := "X" + p.c(h)[1:]
+		a.op("VMOVDQU %s, %s", p.panelAt(panel, "SI", i/2*32, 2, h), half)
+		if i%2 == 0 {
+			a.op("VPSLLW $8, %s, %s", half, half)
+		}
+		a.op("VPSRAW $1, %s, %s", half, half)
+		a.op("VPAND %s, %s, %s", a.eight("all", halfOfE4M3), half, half)
+		a.op("VCVTPH2PS %s, %s", half, p.c(h))
+		a.op("VMULPS %s, %s, %s", p.panelAt(panel, "R10", 0, 4, h), p.c(h), p.c(h))
 		return
 	}
 	a.op("VMOVDQU %s, %s", p.panelAt(panel, "SI", i/2*64, 4, h), p.c(h))

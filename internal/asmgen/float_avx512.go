@@ -33,7 +33,7 @@ func (f *file) floats(level string, kernel, plain func(a *fn, k floatKernel)) (t
 		k := floatKernel{codes{"Mini", false}, scales[0], sh}
 		kernel(k.fn(f, level), k)
 		t.add("k.floats[minis][quant.BF16][%d] = %s", i, k.funcName(level))
-		for _, name := range []string{"PairsBF16", "Wide"} {
+		for _, name := range plainKinds {
 			k := floatKernel{codes{name, false}, scale{}, sh}
 			plain(k.fnPlain(f, level), k)
 			t.add("k.plain[%s][%d] = %s", kindNames[name], i, k.funcName(level))
@@ -41,6 +41,17 @@ func (f *file) floats(level string, kernel, plain func(a *fn, k floatKernel)) (t
 	}
 	return t
 }
+
+// plainKinds are the kinds of weights that are multiplied as they are.
+var plainKinds = []string{"PairsBF16", "HalvesF16", "QuartersE4M3", "Wide"}
+
+// stepBytes are those of four columns of plain weights.
+func (k floatKernel) stepBytes() int {
+	return map[string]int{"PairsBF16": 128, "HalvesF16": 128, "QuartersE4M3": 64, "Wide": 256}[k.codes.name]
+}
+
+// inSegments reports whether plain weights come in segments of 32 columns, behind the scales of their rows.
+func (k floatKernel) inSegments() bool { return k.codes.name == "QuartersE4M3" }
 
 func (k floatKernel) funcName(level string) string {
 	return fmt.Sprintf("mul%s%sFloatBy%d%s", k.codes.name, k.scale.name, k.tile, level)
@@ -124,8 +135,11 @@ func (a *fn) float(k floatKernel) {
 func (a *fn) plainFloat(k floatKernel) {
 	a.floatArgs(k)
 	a.arg("steps", "CX")
-	if k.codes.name == "PairsBF16" {
+	switch k.codes.name {
+	case "PairsBF16":
 		a.op("VPBROADCASTD %s, Z31", a.table32("high16", 0xFFFF0000, 0xFFFF0000))
+	case "QuartersE4M3":
+		a.op("VPBROADCASTD %s, Z31", a.table32("halfOfE4M3", halfOfE4M3, halfOfE4M3))
 	}
 	a.zero("sums of rows, a vector each", k.total, k)
 	block := a.label("block")
@@ -139,7 +153,7 @@ func (a *fn) plainFloat(k floatKernel) {
 	a.op("MOVQ $16, AX")
 	a.mark(short)
 	a.op("SUBQ AX, CX")
-	a.countdown("AX", func() {
+	a.plainSteps(k, func() {
 		for i := range 4 {
 			if k.tile == 1 {
 				a.op("VBROADCASTSS %d(R8), Z29", 4*i)
@@ -150,7 +164,7 @@ func (a *fn) plainFloat(k floatKernel) {
 				a.fma(k, p, i, w)
 			}
 		}
-		a.op("ADDQ $%d, SI", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name])
+		a.op("ADDQ $%d, SI", k.stepBytes())
 		a.op("ADDQ $%d, R8", 16*k.tile)
 	})
 	for p := range k.panels {
@@ -161,6 +175,22 @@ func (a *fn) plainFloat(k floatKernel) {
 	a.op("TESTQ CX, CX")
 	a.op("JNZ %s", block)
 	a.storeTotals(k)
+}
+
+// plainSteps repeats body AX times. Weights in segments have their scales at R10.
+func (a *fn) plainSteps(k floatKernel, body func()) {
+	if !k.inSegments() {
+		a.countdown("AX", body)
+		return
+	}
+	segment := a.label("segment")
+	a.mark(segment)
+	a.op("MOVQ SI, R10")
+	a.op("ADDQ $64, SI")
+	a.op("MOVQ $8, R9")
+	a.countdown("R9", body)
+	a.op("SUBQ $8, AX")
+	a.op("JNZ %s", segment)
 }
 
 func panelsText(n int) string {
@@ -251,11 +281,28 @@ func (a *fn) code(k floatKernel, i int, from, to string) {
 	a.op("VPERMPS Z30, %s, %s", from, to)
 }
 
+// halfOfE4M3 has the bits of a float16 that an E4M3 code becomes, twice: the sign, and the other seven one place lower. That is the code's value / 256, of subnormal codes too, and widening it knows no slow numbers.
+//
+// Products of a 2048 x 2048 matrix with 1, 8 and 96 vectors are 2.8, 1.7 and 0.8 times as fast as with bfloat16 (BenchmarkMul): half the bytes are read, and six instructions widen them, again for each tile of 12 vectors.
+const halfOfE4M3 = 0xBF80BF80
+
 // weight loads weights of column i of a step of four.
 func (a *fn) weight(k floatKernel, p, i int, to string) {
 	switch {
 	case k.codes.name == "Wide":
 		a.op("VMOVUPS %s, %s", k.panelAt(p, 64*i, "SI"), to)
+	case k.codes.name == "HalvesF16":
+		a.op("VCVTPH2PS %s, %s", k.panelAt(p, 32*i, "SI"), to)
+	case k.codes.name == "QuartersE4M3":
+		from, half := k.panelAt(p, i/2*32, "SI"), "Y"+to[1:]
+		if i%2 == 0 {
+			a.op("VPSLLW $8, %s, %s", from, half)
+			from = half
+		}
+		a.op("VPSRAW $1, %s, %s", from, half)
+		a.op("VPANDD Y31, %s, %s", half, half)
+		a.op("VCVTPH2PS %s, %s", half, to)
+		a.op("VMULPS %s, %s, %s", k.panelAt(p, 0, "R10"), to, to)
 	case i%2 == 0:
 		a.op("VPSLLD $16, %s, %s", k.panelAt(p, 32*i, "SI"), to)
 	default:

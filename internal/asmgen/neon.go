@@ -428,8 +428,11 @@ func (a *fn) floatSegmentNEON(k floatKernel, p quartered, panel int) {
 func (a *fn) plainFloatNEON(k floatKernel) {
 	p := quartered{k.panels, k.tile, 0, 4}
 	p.begin(a)
-	if k.codes.name == "PairsBF16" {
+	switch k.codes.name {
+	case "PairsBF16":
 		a.mvniHigh(29)
+	case "QuartersE4M3":
+		a.constantNEON(halfOfE4M3, 29)
 	}
 	p.groups(a, func() {
 		p.clear(a)
@@ -448,11 +451,11 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 		a.op("MOVD $16, R3")
 		a.mark(short)
 		a.op("SUB R3, R2, R2")
-		a.loop("R3", func() {
+		a.plainStepsNEON(k, func() {
 			for i := range 4 {
 				for panel := range k.panels {
 					for q := range 4 {
-						a.weightNEON(k, fmt.Sprintf("R%d", 4+panel), i, q)
+						a.weightNEON(k, panel, i, q)
 					}
 					p.activations(a, i, func(t, reg, part int) {
 						for q := range 4 {
@@ -462,7 +465,7 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 				}
 			}
 			for panel := range k.panels {
-				a.op("ADD $%d, R%d, R%d", map[string]int{"PairsBF16": 128, "Wide": 256}[k.codes.name], 4+panel, 4+panel)
+				a.op("ADD $%d, R%d, R%d", k.stepBytes(), 4+panel, 4+panel)
 			}
 			a.op("ADD $%d, R8, R8", 16*k.tile)
 		})
@@ -479,11 +482,48 @@ func (a *fn) plainFloatNEON(k floatKernel) {
 	})
 }
 
+// scalesNEON point to the scales of weights in segments, of each panel.
+var scalesNEON = [4]string{"R9", "R10", "R13", "R14"}
+
+// plainStepsNEON is plainSteps for R3.
+func (a *fn) plainStepsNEON(k floatKernel, body func()) {
+	if !k.inSegments() {
+		a.loop("R3", body)
+		return
+	}
+	segment := a.label("segment")
+	a.mark(segment)
+	for panel, scales := range scalesNEON[:k.panels] {
+		a.op("MOVD R%d, %s", 4+panel, scales)
+		a.op("ADD $64, R%d, R%d", 4+panel, 4+panel)
+	}
+	a.op("MOVD $8, R12")
+	a.loop("R12", body)
+	a.op("SUBS $8, R3, R3")
+	a.op("BNE %s", segment)
+}
+
 // weightNEON loads weights of column i of a step of four into V24 and up.
-func (a *fn) weightNEON(k floatKernel, base string, i, q int) {
-	to := 24 + q
-	if k.codes.name == "Wide" {
+func (a *fn) weightNEON(k floatKernel, panel, i, q int) {
+	base, to := fmt.Sprintf("R%d", 4+panel), 24+q
+	switch k.codes.name {
+	case "Wide":
 		a.load(fmt.Sprintf("%d(%s)", 64*i+16*q, base), to)
+		return
+	case "HalvesF16":
+		a.op("FMOVD %d(%s), F%d", 32*i+8*q, base, to)
+		a.long("fcvtl", "4s", to, to)
+		return
+	case "QuartersE4M3":
+		a.op("FMOVD %d(%s), F%d", i/2*32+8*q, base, to)
+		if i%2 == 0 {
+			a.shift("shl", "8h", to, to, 8)
+		}
+		a.shift("sshr", "8h", to, to, 1)
+		a.v("and", "16b", to, to, 29)
+		a.long("fcvtl", "4s", to, to)
+		a.load(fmt.Sprintf("%d(%s)", 16*q, scalesNEON[panel]), 20)
+		a.v("fmul", "4s", to, to, 20)
 		return
 	}
 	a.load(fmt.Sprintf("%d(%s)", i/2*64+16*q, base), to)

@@ -571,6 +571,13 @@ func (f *file) transposeNEON(order string) {
 			}
 			a.turnWords(0, 4)
 			for word := range 4 {
+				if order == "Halves" {
+					a.v("uzp1", "8h", 4, word, word)
+					a.v("uzp2", "8h", 5, word, word)
+					a.op("FMOVD F4, %d(R0)", 64*word+8*quarter)
+					a.op("FMOVD F5, %d(R0)", 64*word+8*quarter+32)
+					continue
+				}
 				a.op("FMOVQ F%d, %d(R0)", word, 64*word+16*quarter)
 			}
 		}

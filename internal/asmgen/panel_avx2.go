@@ -151,6 +151,8 @@ func (f *file) transposeAVX2(order string) {
 		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("nibbleOrder", 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15))
 	case "Byte":
 		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
+	case "Halves":
+		a.op("VBROADCASTI128 %s, Y13", a.tableBytes("lowThenHigh", 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15))
 	}
 	a.countdown("CX", func() {
 		a.nextRows()
@@ -180,6 +182,13 @@ func (f *file) transposeAVX2(order string) {
 			a.op("VPUNPCKLQDQ Y7, Y5, Y2")
 			a.op("VPUNPCKHQDQ Y7, Y5, Y3")
 			for i := range 4 {
+				if order == "Halves" {
+					a.op("VPSHUFB Y13, Y%d, Y%d", i, i)
+					a.op("VPERMQ $0xD8, Y%d, Y%d", i, i)
+					a.op("VMOVDQU X%d, %d(DI)", i, 64*i+16*half)
+					a.op("VEXTRACTI128 $1, Y%d, %d(DI)", i, 64*i+16*half+32)
+					continue
+				}
 				a.op("VMOVDQU Y%d, %d(DI)", i, 64*i+32*half)
 			}
 		}

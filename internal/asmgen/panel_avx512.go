@@ -54,10 +54,10 @@ func (f *file) integers(level string, kernel func(a *fn, k integerKernel)) (t ta
 
 // transposes are those that each level has. kernel writes one.
 func (f *file) transposes(level string, kernel func(order string)) (t table) {
-	for _, order := range []string{"Nibble", "Byte", "Words"} {
+	for _, order := range []string{"Nibble", "Byte", "Words", "Halves"} {
 		kernel(order)
 	}
-	for _, kind := range []string{"nibbles:Nibble", "minis:Nibble", "octets:Byte", "pairs:Words", "wide:Words"} {
+	for _, kind := range []string{"nibbles:Nibble", "minis:Nibble", "octets:Byte", "pairs:Words", "halves:Halves", "quarters:Halves", "wide:Words"} {
 		name, order, _ := strings.Cut(kind, ":")
 		t.add("k.transpose[%s] = transpose%s%s", name, order, level)
 	}
@@ -67,7 +67,7 @@ func (f *file) transposes(level string, kernel func(order string)) (t table) {
 const importQuant = "import \"github.com/mlxbuild/mlxbuild/internal/quant\"\n"
 
 // kindNames are what internal/tensor calls the kinds of codes.
-var kindNames = map[string]string{"Nibble": "nibbles", "Mini": "minis", "Byte": "octets", "PairsBF16": "pairs", "Wide": "wide"}
+var kindNames = map[string]string{"Nibble": "nibbles", "Mini": "minis", "Byte": "octets", "PairsBF16": "pairs", "HalvesF16": "halves", "QuartersE4M3": "quarters", "Wide": "wide"}
 
 // table collects the lines that put kernels into internal/tensor's table of a level.
 type table []string
@@ -110,6 +110,8 @@ func (f *file) transposeAVX512(order string) {
 		a.op("VBROADCASTI32X4 %s, Z29", a.tableBytes("nibbleOrder", 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15))
 	case "Byte":
 		a.op("VBROADCASTI32X4 %s, Z29", a.tableBytes("byteOrder", 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15))
+	case "Halves":
+		a.op("VMOVDQU32 %s, Z29", a.table32("lowThenHigh", lowThenHigh()...))
 	}
 	a.countdown("CX", func() {
 		a.nextRows()
@@ -140,6 +142,9 @@ func (f *file) transposeAVX512(order string) {
 		a.op("VPUNPCKLQDQ Z7, Z5, Z2")
 		a.op("VPUNPCKHQDQ Z7, Z5, Z3")
 		for i := range 4 {
+			if order == "Halves" {
+				a.op("VPERMW Z%d, Z29, Z%d", i, i)
+			}
 			a.op("VMOVDQU32 Z%d, %d(DI)", i, 64*i)
 		}
 		for _, r := range []string{"R8", "R9", "R10", "R11"} {
@@ -148,6 +153,15 @@ func (f *file) transposeAVX512(order string) {
 		a.op("ADDQ $256, DI")
 	})
 	a.ret()
+}
+
+// lowThenHigh are the places of the lower halves of 16 words, and then of the upper ones, two in each word.
+func lowThenHigh() (places []uint32) {
+	for i := range uint32(16) {
+		first := 4*i%32 + i/8
+		places = append(places, first|(first+2)<<16)
+	}
+	return places
 }
 
 // integerKernel is a product in whole numbers: VPDPWSSD of 16-bit vectors, or VPDPBUSD of 8-bit ones, summed up exactly over a segment, then scaled.

@@ -44,6 +44,16 @@ func mulMiniBF16FloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride 
 //go:noescape
 func mulPairsBF16FloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
+// mulHalvesF16FloatBy1AVX2 multiplies 4 panels of HalvesF16 weights with a vector of float32: see mulPlain.
+//
+//go:noescape
+func mulHalvesF16FloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulQuartersE4M3FloatBy1AVX2 multiplies 4 panels of QuartersE4M3 weights with a vector of float32: see mulPlain.
+//
+//go:noescape
+func mulQuartersE4M3FloatBy1AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
 // mulWideFloatBy1AVX2 multiplies 4 panels of Wide weights with a vector of float32: see mulPlain.
 //
 //go:noescape
@@ -88,6 +98,16 @@ func mulMiniBF16FloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride 
 //
 //go:noescape
 func mulPairsBF16FloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulHalvesF16FloatBy4AVX2 multiplies a panel of HalvesF16 weights with a tile of 4 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulHalvesF16FloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulQuartersE4M3FloatBy4AVX2 multiplies a panel of QuartersE4M3 weights with a tile of 4 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulQuartersE4M3FloatBy4AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
 // mulWideFloatBy4AVX2 multiplies a panel of Wide weights with a tile of 4 vectors of float32: see mulPlain.
 //
@@ -134,6 +154,16 @@ func mulMiniBF16FloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride 
 //go:noescape
 func mulPairsBF16FloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
+// mulHalvesF16FloatBy8AVX2 multiplies a panel of HalvesF16 weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulHalvesF16FloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulQuartersE4M3FloatBy8AVX2 multiplies a panel of QuartersE4M3 weights with a tile of 8 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulQuartersE4M3FloatBy8AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
 // mulWideFloatBy8AVX2 multiplies a panel of Wide weights with a tile of 8 vectors of float32: see mulPlain.
 //
 //go:noescape
@@ -179,6 +209,16 @@ func mulMiniBF16FloatBy12AVX2(dst *float32, stride int, panel *byte, panelStride
 //go:noescape
 func mulPairsBF16FloatBy12AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 
+// mulHalvesF16FloatBy12AVX2 multiplies a panel of HalvesF16 weights with a tile of 12 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulHalvesF16FloatBy12AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
+// mulQuartersE4M3FloatBy12AVX2 multiplies a panel of QuartersE4M3 weights with a tile of 12 vectors of float32: see mulPlain.
+//
+//go:noescape
+func mulQuartersE4M3FloatBy12AVX2(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+
 // mulWideFloatBy12AVX2 multiplies a panel of Wide weights with a tile of 12 vectors of float32: see mulPlain.
 //
 //go:noescape
@@ -194,6 +234,8 @@ func floatsAVX2(k *kernels) {
 	k.floats[octets][quant.F32][0] = mulByteF32FloatBy1AVX2
 	k.floats[minis][quant.BF16][0] = mulMiniBF16FloatBy1AVX2
 	k.plain[pairs][0] = mulPairsBF16FloatBy1AVX2
+	k.plain[halves][0] = mulHalvesF16FloatBy1AVX2
+	k.plain[quarters][0] = mulQuartersE4M3FloatBy1AVX2
 	k.plain[wide][0] = mulWideFloatBy1AVX2
 	k.floats[nibbles][quant.BF16][1] = mulNibbleBF16FloatBy4AVX2
 	k.floats[octets][quant.BF16][1] = mulByteBF16FloatBy4AVX2
@@ -203,6 +245,8 @@ func floatsAVX2(k *kernels) {
 	k.floats[octets][quant.F32][1] = mulByteF32FloatBy4AVX2
 	k.floats[minis][quant.BF16][1] = mulMiniBF16FloatBy4AVX2
 	k.plain[pairs][1] = mulPairsBF16FloatBy4AVX2
+	k.plain[halves][1] = mulHalvesF16FloatBy4AVX2
+	k.plain[quarters][1] = mulQuartersE4M3FloatBy4AVX2
 	k.plain[wide][1] = mulWideFloatBy4AVX2
 	k.floats[nibbles][quant.BF16][2] = mulNibbleBF16FloatBy8AVX2
 	k.floats[octets][quant.BF16][2] = mulByteBF16FloatBy8AVX2
@@ -212,6 +256,8 @@ func floatsAVX2(k *kernels) {
 	k.floats[octets][quant.F32][2] = mulByteF32FloatBy8AVX2
 	k.floats[minis][quant.BF16][2] = mulMiniBF16FloatBy8AVX2
 	k.plain[pairs][2] = mulPairsBF16FloatBy8AVX2
+	k.plain[halves][2] = mulHalvesF16FloatBy8AVX2
+	k.plain[quarters][2] = mulQuartersE4M3FloatBy8AVX2
 	k.plain[wide][2] = mulWideFloatBy8AVX2
 	k.floats[nibbles][quant.BF16][3] = mulNibbleBF16FloatBy12AVX2
 	k.floats[octets][quant.BF16][3] = mulByteBF16FloatBy12AVX2
@@ -221,5 +267,7 @@ func floatsAVX2(k *kernels) {
 	k.floats[octets][quant.F32][3] = mulByteF32FloatBy12AVX2
 	k.floats[minis][quant.BF16][3] = mulMiniBF16FloatBy12AVX2
 	k.plain[pairs][3] = mulPairsBF16FloatBy12AVX2
+	k.plain[halves][3] = mulHalvesF16FloatBy12AVX2
+	k.plain[quarters][3] = mulQuartersE4M3FloatBy12AVX2
 	k.plain[wide][3] = mulWideFloatBy12AVX2
 }

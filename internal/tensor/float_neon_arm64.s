@@ -5423,6 +5423,941 @@ again3:
 	CBNZ R2, block1
 	RET
 
+// func mulHalvesF16FloatBy1NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulHalvesF16FloatBy1NEON multiplies 4 panels of HalvesF16 weights with a vector of float32: see mulPlain.
+TEXT ·mulHalvesF16FloatBy1NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	FMOVQ F31, 64(R11)
+	FMOVQ F31, 80(R11)
+	FMOVQ F31, 96(R11)
+	FMOVQ F31, 112(R11)
+	FMOVQ F31, 128(R11)
+	FMOVQ F31, 144(R11)
+	FMOVQ F31, 160(R11)
+	FMOVQ F31, 176(R11)
+	FMOVQ F31, 192(R11)
+	FMOVQ F31, 208(R11)
+	FMOVQ F31, 224(R11)
+	FMOVQ F31, 240(R11)
+	MOVD panel+16(FP), R4
+	MOVD panelStride+24(FP), R12
+	ADD R12, R4, R5
+	ADD R12, R5, R6
+	ADD R12, R6, R7
+	MOVD x+32(FP), R8
+	MOVD steps+40(FP), R2
+
+block1:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short2
+	MOVD $16, R3
+
+short2:
+	SUB R3, R2, R2
+
+again3:
+	FMOVD 0(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1321 // fmla v1.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1342 // fmla v2.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1363 // fmla v3.4s, v27.4s, v28.s[0]
+	FMOVD 0(R5), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R5), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R5), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R5), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1304 // fmla v4.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1325 // fmla v5.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1346 // fmla v6.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1367 // fmla v7.4s, v27.4s, v28.s[0]
+	FMOVD 0(R6), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R6), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R6), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R6), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1308 // fmla v8.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1329 // fmla v9.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134a // fmla v10.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136b // fmla v11.4s, v27.4s, v28.s[0]
+	FMOVD 0(R7), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R7), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R7), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R7), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136f // fmla v15.4s, v27.4s, v28.s[0]
+	FMOVD 32(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1300 // fmla v0.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1321 // fmla v1.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1342 // fmla v2.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc1363 // fmla v3.4s, v27.4s, v28.s[1]
+	FMOVD 32(R5), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R5), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R5), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R5), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1304 // fmla v4.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1346 // fmla v6.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc1367 // fmla v7.4s, v27.4s, v28.s[1]
+	FMOVD 32(R6), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R6), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R6), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R6), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1308 // fmla v8.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1329 // fmla v9.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc134a // fmla v10.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136b // fmla v11.4s, v27.4s, v28.s[1]
+	FMOVD 32(R7), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R7), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R7), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R7), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc130c // fmla v12.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc132d // fmla v13.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc134e // fmla v14.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136f // fmla v15.4s, v27.4s, v28.s[1]
+	FMOVD 64(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4f9c1b00 // fmla v0.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b21 // fmla v1.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b42 // fmla v2.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b63 // fmla v3.4s, v27.4s, v28.s[2]
+	FMOVD 64(R5), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R5), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R5), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R5), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4f9c1b04 // fmla v4.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b25 // fmla v5.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b46 // fmla v6.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b67 // fmla v7.4s, v27.4s, v28.s[2]
+	FMOVD 64(R6), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R6), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R6), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R6), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4f9c1b08 // fmla v8.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b29 // fmla v9.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6b // fmla v11.4s, v27.4s, v28.s[2]
+	FMOVD 64(R7), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R7), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R7), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R7), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4f9c1b0c // fmla v12.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b2d // fmla v13.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4e // fmla v14.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6f // fmla v15.4s, v27.4s, v28.s[2]
+	FMOVD 96(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1b00 // fmla v0.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b21 // fmla v1.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b42 // fmla v2.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b63 // fmla v3.4s, v27.4s, v28.s[3]
+	FMOVD 96(R5), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R5), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R5), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R5), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1b04 // fmla v4.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b25 // fmla v5.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b46 // fmla v6.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b67 // fmla v7.4s, v27.4s, v28.s[3]
+	FMOVD 96(R6), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R6), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R6), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R6), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1b08 // fmla v8.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b29 // fmla v9.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4a // fmla v10.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6b // fmla v11.4s, v27.4s, v28.s[3]
+	FMOVD 96(R7), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R7), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R7), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R7), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	WORD $0x4fbc1b0c // fmla v12.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b2d // fmla v13.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4e // fmla v14.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $128, R4, R4
+	ADD $128, R5, R5
+	ADD $128, R6, R6
+	ADD $128, R7, R7
+	ADD $16, R8, R8
+	SUBS $1, R3, R3
+	BNE again3
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 48(R11)
+	FMOVQ 64(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 64(R11)
+	FMOVQ 80(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 80(R11)
+	FMOVQ 96(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 96(R11)
+	FMOVQ 112(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 112(R11)
+	FMOVQ 128(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 128(R11)
+	FMOVQ 144(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 144(R11)
+	FMOVQ 160(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 160(R11)
+	FMOVQ 176(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 176(R11)
+	FMOVQ 192(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 192(R11)
+	FMOVQ 208(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 208(R11)
+	FMOVQ 224(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 224(R11)
+	FMOVQ 240(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 240(R11)
+	CBNZ R2, block1
+	RET
+
+// func mulQuartersE4M3FloatBy1NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulQuartersE4M3FloatBy1NEON multiplies 4 panels of QuartersE4M3 weights with a vector of float32: see mulPlain.
+TEXT ·mulQuartersE4M3FloatBy1NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0xbf80bf80, R12
+	VDUP R12, V29.S4
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	FMOVQ F31, 64(R11)
+	FMOVQ F31, 80(R11)
+	FMOVQ F31, 96(R11)
+	FMOVQ F31, 112(R11)
+	FMOVQ F31, 128(R11)
+	FMOVQ F31, 144(R11)
+	FMOVQ F31, 160(R11)
+	FMOVQ F31, 176(R11)
+	FMOVQ F31, 192(R11)
+	FMOVQ F31, 208(R11)
+	FMOVQ F31, 224(R11)
+	FMOVQ F31, 240(R11)
+	MOVD panel+16(FP), R4
+	MOVD panelStride+24(FP), R12
+	ADD R12, R4, R5
+	ADD R12, R5, R6
+	ADD R12, R6, R7
+	MOVD x+32(FP), R8
+	MOVD steps+40(FP), R2
+
+block1:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short2
+	MOVD $16, R3
+
+short2:
+	SUB R3, R2, R2
+
+segment3:
+	MOVD R4, R9
+	ADD $64, R4, R4
+	MOVD R5, R10
+	ADD $64, R5, R5
+	MOVD R6, R13
+	ADD $64, R6, R6
+	MOVD R7, R14
+	ADD $64, R7, R7
+	MOVD $8, R12
+
+again4:
+	FMOVD 0(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1321 // fmla v1.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1342 // fmla v2.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1363 // fmla v3.4s, v27.4s, v28.s[0]
+	FMOVD 0(R5), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R10), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R5), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R10), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R5), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R10), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R5), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R10), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1304 // fmla v4.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1325 // fmla v5.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1346 // fmla v6.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c1367 // fmla v7.4s, v27.4s, v28.s[0]
+	FMOVD 0(R6), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R13), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R6), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R13), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R6), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R13), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R6), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R13), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1308 // fmla v8.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1329 // fmla v9.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134a // fmla v10.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136b // fmla v11.4s, v27.4s, v28.s[0]
+	FMOVD 0(R7), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R14), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R7), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R14), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R7), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R14), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R7), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R14), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136f // fmla v15.4s, v27.4s, v28.s[0]
+	FMOVD 0(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1300 // fmla v0.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1321 // fmla v1.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1342 // fmla v2.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc1363 // fmla v3.4s, v27.4s, v28.s[1]
+	FMOVD 0(R5), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R10), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R5), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R10), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R5), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R10), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R5), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R10), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1304 // fmla v4.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1346 // fmla v6.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc1367 // fmla v7.4s, v27.4s, v28.s[1]
+	FMOVD 0(R6), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R13), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R6), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R13), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R6), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R13), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R6), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R13), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1308 // fmla v8.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1329 // fmla v9.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc134a // fmla v10.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136b // fmla v11.4s, v27.4s, v28.s[1]
+	FMOVD 0(R7), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R14), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R7), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R14), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R7), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R14), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R7), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R14), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc130c // fmla v12.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc132d // fmla v13.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc134e // fmla v14.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136f // fmla v15.4s, v27.4s, v28.s[1]
+	FMOVD 32(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4f9c1b00 // fmla v0.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b21 // fmla v1.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b42 // fmla v2.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b63 // fmla v3.4s, v27.4s, v28.s[2]
+	FMOVD 32(R5), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R10), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R5), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R10), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R5), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R10), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R5), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R10), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4f9c1b04 // fmla v4.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b25 // fmla v5.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b46 // fmla v6.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b67 // fmla v7.4s, v27.4s, v28.s[2]
+	FMOVD 32(R6), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R13), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R6), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R13), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R6), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R13), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R6), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R13), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4f9c1b08 // fmla v8.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b29 // fmla v9.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6b // fmla v11.4s, v27.4s, v28.s[2]
+	FMOVD 32(R7), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R14), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R7), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R14), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R7), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R14), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R7), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R14), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4f9c1b0c // fmla v12.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b2d // fmla v13.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4e // fmla v14.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6f // fmla v15.4s, v27.4s, v28.s[2]
+	FMOVD 32(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1b00 // fmla v0.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b21 // fmla v1.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b42 // fmla v2.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b63 // fmla v3.4s, v27.4s, v28.s[3]
+	FMOVD 32(R5), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R10), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R5), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R10), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R5), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R10), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R5), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R10), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1b04 // fmla v4.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b25 // fmla v5.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b46 // fmla v6.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b67 // fmla v7.4s, v27.4s, v28.s[3]
+	FMOVD 32(R6), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R13), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R6), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R13), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R6), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R13), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R6), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R13), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1b08 // fmla v8.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b29 // fmla v9.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4a // fmla v10.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6b // fmla v11.4s, v27.4s, v28.s[3]
+	FMOVD 32(R7), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R14), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R7), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R14), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R7), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R14), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R7), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R14), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	WORD $0x4fbc1b0c // fmla v12.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b2d // fmla v13.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4e // fmla v14.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $64, R4, R4
+	ADD $64, R5, R5
+	ADD $64, R6, R6
+	ADD $64, R7, R7
+	ADD $16, R8, R8
+	SUBS $1, R12, R12
+	BNE again4
+	SUBS $8, R3, R3
+	BNE segment3
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 48(R11)
+	FMOVQ 64(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 64(R11)
+	FMOVQ 80(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 80(R11)
+	FMOVQ 96(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 96(R11)
+	FMOVQ 112(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 112(R11)
+	FMOVQ 128(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 128(R11)
+	FMOVQ 144(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 144(R11)
+	FMOVQ 160(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 160(R11)
+	FMOVQ 176(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 176(R11)
+	FMOVQ 192(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 192(R11)
+	FMOVQ 208(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 208(R11)
+	FMOVQ 224(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 224(R11)
+	FMOVQ 240(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 240(R11)
+	CBNZ R2, block1
+	RET
+
 // func mulWideFloatBy1NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 //
 // mulWideFloatBy1NEON multiplies 4 panels of Wide weights with a vector of float32: see mulPlain.
@@ -8386,6 +9321,525 @@ again3:
 	ADD $64, R8, R8
 	SUBS $1, R3, R3
 	BNE again3
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block1
+	RET
+
+// func mulHalvesF16FloatBy4NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulHalvesF16FloatBy4NEON multiplies a panel of HalvesF16 weights with a tile of 4 vectors of float32: see mulPlain.
+TEXT ·mulHalvesF16FloatBy4NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	MOVD steps+40(FP), R2
+
+block1:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short2
+	MOVD $16, R3
+
+short2:
+	SUB R3, R2, R2
+
+again3:
+	FMOVD 0(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 16(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 64(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 32(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 96(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $128, R4, R4
+	ADD $64, R8, R8
+	SUBS $1, R3, R3
+	BNE again3
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block1
+	RET
+
+// func mulQuartersE4M3FloatBy4NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulQuartersE4M3FloatBy4NEON multiplies a panel of QuartersE4M3 weights with a tile of 4 vectors of float32: see mulPlain.
+TEXT ·mulQuartersE4M3FloatBy4NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0xbf80bf80, R12
+	VDUP R12, V29.S4
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	MOVD steps+40(FP), R2
+
+block1:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short2
+	MOVD $16, R3
+
+short2:
+	SUB R3, R2, R2
+
+segment3:
+	MOVD R4, R9
+	ADD $64, R4, R4
+	MOVD $8, R12
+
+again4:
+	FMOVD 0(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 0(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 16(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $64, R4, R4
+	ADD $64, R8, R8
+	SUBS $1, R12, R12
+	BNE again4
+	SUBS $8, R3, R3
+	BNE segment3
 	MOVD R0, R11
 	FMOVQ 0(R11), F24
 	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
@@ -11480,6 +12934,541 @@ again4:
 	BNE group1
 	RET
 
+// func mulHalvesF16FloatBy8NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulHalvesF16FloatBy8NEON multiplies a panel of HalvesF16 weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulHalvesF16FloatBy8NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0, R15
+
+group1:
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	ADD R15, R8, R8
+	MOVD steps+40(FP), R2
+
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short3
+	MOVD $16, R3
+
+short3:
+	SUB R3, R2, R2
+
+again4:
+	FMOVD 0(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 32(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 64(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 64(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 96(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 96(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $128, R4, R4
+	ADD $128, R8, R8
+	SUBS $1, R3, R3
+	BNE again4
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block2
+	ADD R1<<2, R0, R0
+	ADD $16, R15, R15
+	CMP $32, R15
+	BNE group1
+	RET
+
+// func mulQuartersE4M3FloatBy8NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulQuartersE4M3FloatBy8NEON multiplies a panel of QuartersE4M3 weights with a tile of 8 vectors of float32: see mulPlain.
+TEXT ·mulQuartersE4M3FloatBy8NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0, R15
+	MOVD $0xbf80bf80, R12
+	VDUP R12, V29.S4
+
+group1:
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	ADD R15, R8, R8
+	MOVD steps+40(FP), R2
+
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short3
+	MOVD $16, R3
+
+short3:
+	SUB R3, R2, R2
+
+segment4:
+	MOVD R4, R9
+	ADD $64, R4, R4
+	MOVD $8, R12
+
+again5:
+	FMOVD 0(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 0(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 32(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 64(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 96(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $64, R4, R4
+	ADD $128, R8, R8
+	SUBS $1, R12, R12
+	BNE again5
+	SUBS $8, R3, R3
+	BNE segment4
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block2
+	ADD R1<<2, R0, R0
+	ADD $16, R15, R15
+	CMP $32, R15
+	BNE group1
+	RET
+
 // func mulWideFloatBy8NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
 //
 // mulWideFloatBy8NEON multiplies a panel of Wide weights with a tile of 8 vectors of float32: see mulPlain.
@@ -14468,6 +16457,541 @@ again4:
 	ADD $192, R8, R8
 	SUBS $1, R3, R3
 	BNE again4
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block2
+	ADD R1<<2, R0, R0
+	ADD $16, R15, R15
+	CMP $48, R15
+	BNE group1
+	RET
+
+// func mulHalvesF16FloatBy12NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulHalvesF16FloatBy12NEON multiplies a panel of HalvesF16 weights with a tile of 12 vectors of float32: see mulPlain.
+TEXT ·mulHalvesF16FloatBy12NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0, R15
+
+group1:
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	ADD R15, R8, R8
+	MOVD steps+40(FP), R2
+
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short3
+	MOVD $16, R3
+
+short3:
+	SUB R3, R2, R2
+
+again4:
+	FMOVD 0(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 8(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 16(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 24(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 40(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 48(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 56(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 64(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 72(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 80(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 88(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 96(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 96(R4), F24
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVD 104(R4), F25
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVD 112(R4), F26
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVD 120(R4), F27
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 144(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $128, R4, R4
+	ADD $192, R8, R8
+	SUBS $1, R3, R3
+	BNE again4
+	MOVD R0, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e24d718 // fadd v24.4s, v24.4s, v4.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e28d718 // fadd v24.4s, v24.4s, v8.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2cd718 // fadd v24.4s, v24.4s, v12.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e21d718 // fadd v24.4s, v24.4s, v1.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e25d718 // fadd v24.4s, v24.4s, v5.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e29d718 // fadd v24.4s, v24.4s, v9.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2dd718 // fadd v24.4s, v24.4s, v13.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e22d718 // fadd v24.4s, v24.4s, v2.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e26d718 // fadd v24.4s, v24.4s, v6.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2ad718 // fadd v24.4s, v24.4s, v10.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2ed718 // fadd v24.4s, v24.4s, v14.4s
+	FMOVQ F24, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ 0(R11), F24
+	WORD $0x4e23d718 // fadd v24.4s, v24.4s, v3.4s
+	FMOVQ F24, 0(R11)
+	FMOVQ 16(R11), F24
+	WORD $0x4e27d718 // fadd v24.4s, v24.4s, v7.4s
+	FMOVQ F24, 16(R11)
+	FMOVQ 32(R11), F24
+	WORD $0x4e2bd718 // fadd v24.4s, v24.4s, v11.4s
+	FMOVQ F24, 32(R11)
+	FMOVQ 48(R11), F24
+	WORD $0x4e2fd718 // fadd v24.4s, v24.4s, v15.4s
+	FMOVQ F24, 48(R11)
+	CBNZ R2, block2
+	ADD R1<<2, R0, R0
+	ADD $16, R15, R15
+	CMP $48, R15
+	BNE group1
+	RET
+
+// func mulQuartersE4M3FloatBy12NEON(dst *float32, stride int, panel *byte, panelStride int, x *float32, steps int)
+//
+// mulQuartersE4M3FloatBy12NEON multiplies a panel of QuartersE4M3 weights with a tile of 12 vectors of float32: see mulPlain.
+TEXT ·mulQuartersE4M3FloatBy12NEON(SB), NOSPLIT, $0-48
+	MOVD dst+0(FP), R0
+	MOVD stride+8(FP), R1
+	LSL $2, R1, R1
+	MOVD $0, R15
+	MOVD $0xbf80bf80, R12
+	VDUP R12, V29.S4
+
+group1:
+	WORD $0x4f00e41f // movi v31.16b, #0
+	MOVD R0, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	ADD R1, R11, R11
+	FMOVQ F31, 0(R11)
+	FMOVQ F31, 16(R11)
+	FMOVQ F31, 32(R11)
+	FMOVQ F31, 48(R11)
+	MOVD panel+16(FP), R4
+	MOVD x+32(FP), R8
+	ADD R15, R8, R8
+	MOVD steps+40(FP), R2
+
+block2:
+	WORD $0x4f00e400 // movi v0.16b, #0
+	WORD $0x4f00e401 // movi v1.16b, #0
+	WORD $0x4f00e402 // movi v2.16b, #0
+	WORD $0x4f00e403 // movi v3.16b, #0
+	WORD $0x4f00e404 // movi v4.16b, #0
+	WORD $0x4f00e405 // movi v5.16b, #0
+	WORD $0x4f00e406 // movi v6.16b, #0
+	WORD $0x4f00e407 // movi v7.16b, #0
+	WORD $0x4f00e408 // movi v8.16b, #0
+	WORD $0x4f00e409 // movi v9.16b, #0
+	WORD $0x4f00e40a // movi v10.16b, #0
+	WORD $0x4f00e40b // movi v11.16b, #0
+	WORD $0x4f00e40c // movi v12.16b, #0
+	WORD $0x4f00e40d // movi v13.16b, #0
+	WORD $0x4f00e40e // movi v14.16b, #0
+	WORD $0x4f00e40f // movi v15.16b, #0
+
+	// R3: steps of this block
+	MOVD R2, R3
+	CMP $16, R3
+	BLE short3
+	MOVD $16, R3
+
+short3:
+	SUB R3, R2, R2
+
+segment4:
+	MOVD R4, R9
+	ADD $64, R4, R4
+	MOVD $8, R12
+
+again5:
+	FMOVD 0(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 0(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 0(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 8(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 16(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 24(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 48(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f185718 // shl v24.8h, v24.8h, #8
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f185739 // shl v25.8h, v25.8h, #8
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f18575a // shl v26.8h, v26.8h, #8
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f18577b // shl v27.8h, v27.8h, #8
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 96(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	FMOVD 32(R4), F24
+	WORD $0x4f1f0718 // sshr v24.8h, v24.8h, #1
+	WORD $0x4e3d1f18 // and v24.16b, v24.16b, v29.16b
+	WORD $0x0e217b18 // fcvtl v24.4s, v24.4h
+	FMOVQ 0(R9), F20
+	WORD $0x6e34df18 // fmul v24.4s, v24.4s, v20.4s
+	FMOVD 40(R4), F25
+	WORD $0x4f1f0739 // sshr v25.8h, v25.8h, #1
+	WORD $0x4e3d1f39 // and v25.16b, v25.16b, v29.16b
+	WORD $0x0e217b39 // fcvtl v25.4s, v25.4h
+	FMOVQ 16(R9), F20
+	WORD $0x6e34df39 // fmul v25.4s, v25.4s, v20.4s
+	FMOVD 48(R4), F26
+	WORD $0x4f1f075a // sshr v26.8h, v26.8h, #1
+	WORD $0x4e3d1f5a // and v26.16b, v26.16b, v29.16b
+	WORD $0x0e217b5a // fcvtl v26.4s, v26.4h
+	FMOVQ 32(R9), F20
+	WORD $0x6e34df5a // fmul v26.4s, v26.4s, v20.4s
+	FMOVD 56(R4), F27
+	WORD $0x4f1f077b // sshr v27.8h, v27.8h, #1
+	WORD $0x4e3d1f7b // and v27.16b, v27.16b, v29.16b
+	WORD $0x0e217b7b // fcvtl v27.4s, v27.4h
+	FMOVQ 48(R9), F20
+	WORD $0x6e34df7b // fmul v27.4s, v27.4s, v20.4s
+	FMOVQ 144(R8), F28
+	WORD $0x4f9c1300 // fmla v0.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1348 // fmla v8.4s, v26.4s, v28.s[0]
+	WORD $0x4f9c136c // fmla v12.4s, v27.4s, v28.s[0]
+	WORD $0x4fbc1301 // fmla v1.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1325 // fmla v5.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1349 // fmla v9.4s, v26.4s, v28.s[1]
+	WORD $0x4fbc136d // fmla v13.4s, v27.4s, v28.s[1]
+	WORD $0x4f9c1b02 // fmla v2.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b26 // fmla v6.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b4a // fmla v10.4s, v26.4s, v28.s[2]
+	WORD $0x4f9c1b6e // fmla v14.4s, v27.4s, v28.s[2]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b27 // fmla v7.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b4b // fmla v11.4s, v26.4s, v28.s[3]
+	WORD $0x4fbc1b6f // fmla v15.4s, v27.4s, v28.s[3]
+	ADD $64, R4, R4
+	ADD $192, R8, R8
+	SUBS $1, R12, R12
+	BNE again5
+	SUBS $8, R3, R3
+	BNE segment4
 	MOVD R0, R11
 	FMOVQ 0(R11), F24
 	WORD $0x4e20d718 // fadd v24.4s, v24.4s, v0.4s

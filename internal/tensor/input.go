@@ -26,7 +26,7 @@ const (
 func (m *Matrix) form(a Arithmetic) form {
 	l := &m.layout
 	switch {
-	case a == Float32 || l.segments == 0:
+	case a == Float32 || l.plain():
 		return asFloats
 	case a == Fast || l.kind == minis:
 		return asWords
@@ -69,7 +69,7 @@ func NewInput(vectors, cols int, a Arithmetic, matrices ...*Matrix) *Input {
 	for _, m := range matrices {
 		in.needs[m.form(a)] = true
 		for i, size := range segmentSizes {
-			in.levels[i] = in.levels[i] || m.layout.segment == size
+			in.levels[i] = in.levels[i] || m.layout.segment == size && !m.layout.plain()
 		}
 	}
 	in.allocate()

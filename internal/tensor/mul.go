@@ -102,7 +102,7 @@ func (m *Matrix) kernel(out []float32, width int, in *Input, at tile, panels []b
 		return
 	}
 	x := in.tiled[at.from*in.stride:]
-	if l.segments == 0 {
+	if l.plain() {
 		plainPanels(out, width, panels, panelStride, l, x, at.size)
 		return
 	}

@@ -221,7 +221,9 @@ func BenchmarkMul(b *testing.B) {
 		{"affine8", quant.BF16, quant.Scheme{Mode: quant.Affine, Bits: 8, GroupSize: 64}},
 		{"mxfp4", quant.BF16, quant.Scheme{Mode: quant.MXFP4, Bits: 4, GroupSize: 32}},
 		{"nvfp4", quant.BF16, quant.Scheme{Mode: quant.NVFP4, Bits: 4, GroupSize: 16}},
+		{"mxfp8", quant.BF16, quant.Scheme{Mode: quant.MXFP8, Bits: 8, GroupSize: 32}},
 		{"bf16", quant.BF16, quant.Scheme{}},
+		{"f16", quant.F16, quant.Scheme{}},
 		{"f32", quant.F32, quant.Scheme{}},
 	} {
 		const rows, cols, count = 2048, 2048, 16

@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"math"
 	"slices"
 
 	"github.com/mlxbuild/mlxbuild/internal/quant"
@@ -10,34 +11,38 @@ import (
 type codesKind uint8
 
 const (
-	nibbles codesKind = iota // affine, up to 4 bits
-	minis                    // E2M1
-	octets                   // affine, 5 to 8 bits
-	pairs                    // bfloat16
-	wide                     // float32
+	nibbles  codesKind = iota // affine, up to 4 bits
+	minis                     // E2M1
+	octets                    // affine, 5 to 8 bits
+	pairs                     // bfloat16; it and those below are multiplied as they are
+	halves                    // float16
+	quarters                  // E4M3, with scales of powers of two
+	wide                      // float32
 	codesKinds
 )
 
 // layout is how a matrix lies in panels of 16 rows.
 //
 // A panel of codes is a row of segments, each of min(group size, 64) columns: 16 scales, 16 biases where there are any, and the codes of 16 rows side by side. Scales and biases have the type of the matrix; those
-// of E2M1 codes are half the scale, as bfloat16, because the values of the codes are taken twice, which makes them whole. Codes come in words of 32 bits, one for each row:
+// of E2M1 codes are half the scale, as bfloat16, because the values of the codes are taken twice, which makes them whole; those of quarters 256 times the scale, as float32 (see halfOfE4M3). Codes come in words of 32 bits, one for each row:
 //
 //	nibbles, minis: eight columns; bits 4k of the low half have column 2k, of the high half column 2k+1
 //	octets:         four columns, in the order 0, 2, 1, 3
 //	pairs:          two columns; no segments
+//	halves:         two columns; no segments; words are taken apart, so that 16 rows of one column stand side by side and then those of the other
+//	quarters:       four columns, taken apart into twos as halves are into ones
 //	wide:           one; no segments
 //
 // So words split into halves by a mask and shifts have neighbouring columns beside each other, which is what products of pairs want.
 type layout struct {
 	kind     codesKind
-	segment  int // columns; 0 of pairs and wide
-	level    int // the place of segment in segmentSizes
-	segments int
+	segment  int         // columns; 0 of pairs, halves and wide
+	level    int         // the place of segment in segmentSizes
+	segments int         // 0 of pairs, halves and wide, which stay as they are stored
 	scale    quant.Float // type of scales
 	biased   bool
 	head     int // bytes of the scales and biases of a segment
-	words    int // of a row and a segment; of pairs and wide of a row, padded to whole steps
+	words    int // of a row and a segment; where there are none of a row, padded to whole steps
 	bytes    int // of a panel
 	codes    *codeTable
 }
@@ -48,6 +53,12 @@ type codeTable [22]float32
 
 // codeCenter is the place of the centre.
 const codeCenter = 16
+
+// plain reports whether weights are multiplied as they are, in float32: see mulPlain.
+func (l *layout) plain() bool { return l.kind >= pairs }
+
+// columns are those of a row, padded.
+func (l *layout) columns() int { return max(l.segments, 1) * l.words * l.columnsPerWord() }
 
 func (l *layout) segmentBytes() int { return l.head + 4*panelRows*l.words }
 
@@ -70,16 +81,20 @@ var ownValues = func() (v [256]int32) {
 
 func (m *Matrix) newLayout() layout {
 	s := m.Scheme
-	if s.Mode == "" || s.Mode == quant.MXFP8 {
-		l := layout{kind: wide, words: padded(m.Cols, plainSteps)}
-		if s.Mode == "" && m.Float == quant.BF16 {
-			l.kind, l.words = pairs, l.words/2
+	if s.Mode == "" || s.Mode == quant.MXFP8 && slices.Max(m.Packed.Scales) > largestQuarterScale {
+		l := layout{kind: wide}
+		if s.Mode == "" {
+			l.kind = [...]codesKind{quant.F32: wide, quant.F16: halves, quant.BF16: pairs}[m.Float]
 		}
+		l.words = padded(m.Cols, plainSteps) / l.columnsPerWord()
 		l.bytes = 4 * panelRows * l.words
 		return l
 	}
 	l := layout{kind: minis, segment: min(s.GroupSize, Block), scale: quant.BF16}
-	if s.Mode == quant.Affine {
+	switch {
+	case s.Mode == quant.MXFP8:
+		l.kind, l.scale = quarters, quant.F32
+	case s.Mode == quant.Affine:
 		l.kind, l.scale, l.biased = nibbles, m.Float, true
 		if s.Bits > 4 {
 			l.kind = octets
@@ -101,7 +116,7 @@ func (m *Matrix) newLayout() layout {
 }
 
 func (l *layout) columnsPerWord() int {
-	return [codesKinds]int{nibbles: 8, minis: 8, octets: 4, pairs: 2, wide: 1}[l.kind]
+	return [codesKinds]int{nibbles: 8, minis: 8, octets: 4, pairs: 2, halves: 2, quarters: 4, wide: 1}[l.kind]
 }
 
 func padded(n, unit int) int { return (n + unit - 1) / unit * unit }
@@ -114,6 +129,7 @@ type layer struct {
 	rows  []byte // [16][words]: rows as words, before they stand side by side
 	words []byte // [words][16]
 	row   []float32
+	scale [1]float32
 }
 
 // fit makes room for a matrix.
@@ -161,14 +177,14 @@ func (k *layer) lay(m *Matrix, dst []byte, p int) {
 func (m *Matrix) direct() bool {
 	switch m.Scheme.Mode {
 	case "":
-		return m.Float != quant.F16
+		return true
 	case quant.MXFP8:
-		return false
+		return m.layout.kind == quarters
 	}
 	return m.Scheme.Bits == 4 || m.Scheme.Bits == 8
 }
 
-// words16 writes one row as words: codes of 4 or 8 bits from the lowest bit, bfloat16, or float32.
+// words16 writes one row as words: codes of 4 or 8 bits from the lowest bit, or floats.
 func (k *layer) words16(m *Matrix, dst []byte, row int) {
 	w := m.Packed.Weight[row*m.rowBytes:][:m.rowBytes]
 	switch {
@@ -234,9 +250,29 @@ func (k *layer) layHeads(m *Matrix, dst []byte, p, n int) {
 			continue
 		}
 		for s, b := range m.Packed.Scales[at:][:m.groups] {
-			l.scale.Encode(dst[s*l.segmentBytes()+r*size:][:size], []float32{m.scaleU8[b] / 2})
+			k.scale[0] = m.scaleU8[b] / 2
+			if l.kind == quarters {
+				k.scale[0] = m.quarterScale(p*panelRows+r, s)
+			}
+			l.scale.Encode(dst[s*l.segmentBytes()+r*size:][:size], k.scale[:])
 		}
 	}
+}
+
+// largestQuarterScale is the largest stored scale of E4M3 codes, 2^119, that can be taken 256 times. Matrices with larger ones are multiplied as float32.
+const largestQuarterScale = 246
+
+// quarterScale is what kernels multiply the codes of a group with, which they make 1/256 of their values. They know no NaN: a group that has one is NaN altogether, as is every sum that it is a part of.
+func (m *Matrix) quarterScale(row, g int) float32 {
+	codes := m.Packed.Weight[row*m.rowBytes+g*m.Scheme.GroupSize:][:m.Scheme.GroupSize]
+	var found uint64
+	for ; len(codes) >= 8; codes = codes[8:] {
+		found |= le.Uint64(codes)&0x7F7F7F7F7F7F7F7F + 0x0101010101010101 // NaN is 127, with either sign
+	}
+	if found&0x8080808080808080 != 0 {
+		return float32(math.NaN())
+	}
+	return 256 * m.scaleU8[m.Packed.Scales[row*m.groups+g]]
 }
 
 // transpose puts 16 rows of words, stride bytes apart, side by side: [words][16], with the order inside words that layout says.
@@ -255,6 +291,10 @@ func transpose(dst, src []byte, stride, words int, kind codesKind) {
 				v = gather(v) | gather(v>>4)<<16
 			case octets:
 				v = v&0xFF0000FF | v>>8&0xFF00 | v&0xFF00<<8
+			case halves, quarters:
+				le.PutUint16(dst[(w*2*panelRows+r)*2:], uint16(v))
+				le.PutUint16(dst[(w*2*panelRows+panelRows+r)*2:], uint16(v>>16))
+				continue
 			}
 			le.PutUint32(dst[(w*panelRows+r)*4:], v)
 		}

@@ -279,6 +279,11 @@ func transposeByteAVX2(dst *byte, src *byte, stride int, fours int)
 //go:noescape
 func transposeWordsAVX2(dst *byte, src *byte, stride int, fours int)
 
+// transposeHalvesAVX2 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeHalvesAVX2(dst *byte, src *byte, stride int, fours int)
+
 // integersAVX2 puts the kernels of this file into a table.
 func integersAVX2(k *kernels) {
 	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1AVX2
@@ -337,5 +342,7 @@ func integersAVX2(k *kernels) {
 	k.transpose[minis] = transposeNibbleAVX2
 	k.transpose[octets] = transposeByteAVX2
 	k.transpose[pairs] = transposeWordsAVX2
+	k.transpose[halves] = transposeHalvesAVX2
+	k.transpose[quarters] = transposeHalvesAVX2
 	k.transpose[wide] = transposeWordsAVX2
 }

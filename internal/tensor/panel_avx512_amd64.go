@@ -279,6 +279,11 @@ func transposeByteAVX512(dst *byte, src *byte, stride int, fours int)
 //go:noescape
 func transposeWordsAVX512(dst *byte, src *byte, stride int, fours int)
 
+// transposeHalvesAVX512 puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeHalvesAVX512(dst *byte, src *byte, stride int, fours int)
+
 // integersAVX512 puts the kernels of this file into a table.
 func integersAVX512(k *kernels) {
 	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1AVX512
@@ -337,5 +342,7 @@ func integersAVX512(k *kernels) {
 	k.transpose[minis] = transposeNibbleAVX512
 	k.transpose[octets] = transposeByteAVX512
 	k.transpose[pairs] = transposeWordsAVX512
+	k.transpose[halves] = transposeHalvesAVX512
+	k.transpose[quarters] = transposeHalvesAVX512
 	k.transpose[wide] = transposeWordsAVX512
 }

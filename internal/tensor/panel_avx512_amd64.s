@@ -32,6 +32,16 @@ DATA byteOrder<>+0(SB)/8, $0x0705060403010200
 DATA byteOrder<>+8(SB)/8, $0x0f0d0e0c0b090a08
 GLOBL byteOrder<>(SB), RODATA|NOPTR, $16
 
+DATA lowThenHigh<>+0(SB)/8, $0x0006000400020000
+DATA lowThenHigh<>+8(SB)/8, $0x000e000c000a0008
+DATA lowThenHigh<>+16(SB)/8, $0x0016001400120010
+DATA lowThenHigh<>+24(SB)/8, $0x001e001c001a0018
+DATA lowThenHigh<>+32(SB)/8, $0x0007000500030001
+DATA lowThenHigh<>+40(SB)/8, $0x000f000d000b0009
+DATA lowThenHigh<>+48(SB)/8, $0x0017001500130011
+DATA lowThenHigh<>+56(SB)/8, $0x001f001d001b0019
+GLOBL lowThenHigh<>(SB), RODATA|NOPTR, $64
+
 // func mulNibbleBF16X8By1AVX512(dst *float32, stride int, panel *byte, x *byte, scales *float32, segments int, steps int)
 //
 // mulNibbleBF16X8By1AVX512 multiplies a panel of Nibble codes and BF16 scales with a tile of 1 vectors of 8-bit activations: see mulIntegers.
@@ -6883,6 +6893,74 @@ again1:
 	VMOVDQU32 Z0, 0(DI)
 	VMOVDQU32 Z1, 64(DI)
 	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	ADDQ $16, R8
+	ADDQ $16, R9
+	ADDQ $16, R10
+	ADDQ $16, R11
+	ADDQ $256, DI
+	DECQ CX
+	JNZ again1
+	VZEROUPPER
+	RET
+
+// func transposeHalvesAVX512(dst *byte, src *byte, stride int, fours int)
+//
+// transposeHalvesAVX512 puts 16 rows of words side by side: see transpose.
+TEXT ·transposeHalvesAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ stride+16(FP), DX
+	MOVQ fours+24(FP), CX
+
+	// R8, R9, R10, R11: rows 0, 4, 8 and 12
+	MOVQ SI, R8
+	LEAQ (SI)(DX*4), R9
+	LEAQ (R9)(DX*4), R10
+	LEAQ (R10)(DX*4), R11
+	LEAQ (DX)(DX*2), R12
+
+	// R13: the next panel's rows, one behind the other
+	LEAQ (R11)(DX*4), R13
+	VMOVDQU32 lowThenHigh<>(SB), Z29
+
+again1:
+	PREFETCHT0 0(R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	ADDQ $256, R13
+	VMOVDQU32 (R8), X0
+	VINSERTI32X4 $1, (R9), Z0, Z0
+	VINSERTI32X4 $2, (R10), Z0, Z0
+	VINSERTI32X4 $3, (R11), Z0, Z0
+	VMOVDQU32 (R8)(DX*1), X1
+	VINSERTI32X4 $1, (R9)(DX*1), Z1, Z1
+	VINSERTI32X4 $2, (R10)(DX*1), Z1, Z1
+	VINSERTI32X4 $3, (R11)(DX*1), Z1, Z1
+	VMOVDQU32 (R8)(DX*2), X2
+	VINSERTI32X4 $1, (R9)(DX*2), Z2, Z2
+	VINSERTI32X4 $2, (R10)(DX*2), Z2, Z2
+	VINSERTI32X4 $3, (R11)(DX*2), Z2, Z2
+	VMOVDQU32 (R8)(R12*1), X3
+	VINSERTI32X4 $1, (R9)(R12*1), Z3, Z3
+	VINSERTI32X4 $2, (R10)(R12*1), Z3, Z3
+	VINSERTI32X4 $3, (R11)(R12*1), Z3, Z3
+	VPUNPCKLDQ Z1, Z0, Z4
+	VPUNPCKHDQ Z1, Z0, Z5
+	VPUNPCKLDQ Z3, Z2, Z6
+	VPUNPCKHDQ Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VPERMW Z0, Z29, Z0
+	VMOVDQU32 Z0, 0(DI)
+	VPERMW Z1, Z29, Z1
+	VMOVDQU32 Z1, 64(DI)
+	VPERMW Z2, Z29, Z2
+	VMOVDQU32 Z2, 128(DI)
+	VPERMW Z3, Z29, Z3
 	VMOVDQU32 Z3, 192(DI)
 	ADDQ $16, R8
 	ADDQ $16, R9

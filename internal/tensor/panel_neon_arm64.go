@@ -279,6 +279,11 @@ func transposeByteNEON(dst *byte, src *byte, stride int, fours int)
 //go:noescape
 func transposeWordsNEON(dst *byte, src *byte, stride int, fours int)
 
+// transposeHalvesNEON puts 16 rows of words side by side: see transpose.
+//
+//go:noescape
+func transposeHalvesNEON(dst *byte, src *byte, stride int, fours int)
+
 // integersNEON puts the kernels of this file into a table.
 func integersNEON(k *kernels) {
 	k.integers[nibbles][quant.BF16][0][0] = mulNibbleBF16X8By1NEON
@@ -337,5 +342,7 @@ func integersNEON(k *kernels) {
 	k.transpose[minis] = transposeNibbleNEON
 	k.transpose[octets] = transposeByteNEON
 	k.transpose[pairs] = transposeWordsNEON
+	k.transpose[halves] = transposeHalvesNEON
+	k.transpose[quarters] = transposeHalvesNEON
 	k.transpose[wide] = transposeWordsNEON
 }

@@ -14031,3 +14031,132 @@ again1:
 	SUBS $1, R3, R3
 	BNE again1
 	RET
+
+// func transposeHalvesNEON(dst *byte, src *byte, stride int, fours int)
+//
+// transposeHalvesNEON puts 16 rows of words side by side: see transpose.
+TEXT ·transposeHalvesNEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD stride+16(FP), R2
+	MOVD fours+24(FP), R3
+
+again1:
+	MOVD R1, R4
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	WORD $0x4e401804 // uzp1 v4.8h, v0.8h, v0.8h
+	WORD $0x4e405805 // uzp2 v5.8h, v0.8h, v0.8h
+	FMOVD F4, 0(R0)
+	FMOVD F5, 32(R0)
+	WORD $0x4e411824 // uzp1 v4.8h, v1.8h, v1.8h
+	WORD $0x4e415825 // uzp2 v5.8h, v1.8h, v1.8h
+	FMOVD F4, 64(R0)
+	FMOVD F5, 96(R0)
+	WORD $0x4e421844 // uzp1 v4.8h, v2.8h, v2.8h
+	WORD $0x4e425845 // uzp2 v5.8h, v2.8h, v2.8h
+	FMOVD F4, 128(R0)
+	FMOVD F5, 160(R0)
+	WORD $0x4e431864 // uzp1 v4.8h, v3.8h, v3.8h
+	WORD $0x4e435865 // uzp2 v5.8h, v3.8h, v3.8h
+	FMOVD F4, 192(R0)
+	FMOVD F5, 224(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	WORD $0x4e401804 // uzp1 v4.8h, v0.8h, v0.8h
+	WORD $0x4e405805 // uzp2 v5.8h, v0.8h, v0.8h
+	FMOVD F4, 8(R0)
+	FMOVD F5, 40(R0)
+	WORD $0x4e411824 // uzp1 v4.8h, v1.8h, v1.8h
+	WORD $0x4e415825 // uzp2 v5.8h, v1.8h, v1.8h
+	FMOVD F4, 72(R0)
+	FMOVD F5, 104(R0)
+	WORD $0x4e421844 // uzp1 v4.8h, v2.8h, v2.8h
+	WORD $0x4e425845 // uzp2 v5.8h, v2.8h, v2.8h
+	FMOVD F4, 136(R0)
+	FMOVD F5, 168(R0)
+	WORD $0x4e431864 // uzp1 v4.8h, v3.8h, v3.8h
+	WORD $0x4e435865 // uzp2 v5.8h, v3.8h, v3.8h
+	FMOVD F4, 200(R0)
+	FMOVD F5, 232(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	WORD $0x4e401804 // uzp1 v4.8h, v0.8h, v0.8h
+	WORD $0x4e405805 // uzp2 v5.8h, v0.8h, v0.8h
+	FMOVD F4, 16(R0)
+	FMOVD F5, 48(R0)
+	WORD $0x4e411824 // uzp1 v4.8h, v1.8h, v1.8h
+	WORD $0x4e415825 // uzp2 v5.8h, v1.8h, v1.8h
+	FMOVD F4, 80(R0)
+	FMOVD F5, 112(R0)
+	WORD $0x4e421844 // uzp1 v4.8h, v2.8h, v2.8h
+	WORD $0x4e425845 // uzp2 v5.8h, v2.8h, v2.8h
+	FMOVD F4, 144(R0)
+	FMOVD F5, 176(R0)
+	WORD $0x4e431864 // uzp1 v4.8h, v3.8h, v3.8h
+	WORD $0x4e435865 // uzp2 v5.8h, v3.8h, v3.8h
+	FMOVD F4, 208(R0)
+	FMOVD F5, 240(R0)
+	VLD1.P (R4)(R2), [V0.B16]
+	VLD1.P (R4)(R2), [V1.B16]
+	VLD1.P (R4)(R2), [V2.B16]
+	VLD1.P (R4)(R2), [V3.B16]
+	WORD $0x4e812804 // trn1 v4.4s, v0.4s, v1.4s
+	WORD $0x4e816805 // trn2 v5.4s, v0.4s, v1.4s
+	WORD $0x4e832846 // trn1 v6.4s, v2.4s, v3.4s
+	WORD $0x4e836847 // trn2 v7.4s, v2.4s, v3.4s
+	WORD $0x4ec63880 // zip1 v0.2d, v4.2d, v6.2d
+	WORD $0x4ec67882 // zip2 v2.2d, v4.2d, v6.2d
+	WORD $0x4ec738a1 // zip1 v1.2d, v5.2d, v7.2d
+	WORD $0x4ec778a3 // zip2 v3.2d, v5.2d, v7.2d
+	WORD $0x4e401804 // uzp1 v4.8h, v0.8h, v0.8h
+	WORD $0x4e405805 // uzp2 v5.8h, v0.8h, v0.8h
+	FMOVD F4, 24(R0)
+	FMOVD F5, 56(R0)
+	WORD $0x4e411824 // uzp1 v4.8h, v1.8h, v1.8h
+	WORD $0x4e415825 // uzp2 v5.8h, v1.8h, v1.8h
+	FMOVD F4, 88(R0)
+	FMOVD F5, 120(R0)
+	WORD $0x4e421844 // uzp1 v4.8h, v2.8h, v2.8h
+	WORD $0x4e425845 // uzp2 v5.8h, v2.8h, v2.8h
+	FMOVD F4, 152(R0)
+	FMOVD F5, 184(R0)
+	WORD $0x4e431864 // uzp1 v4.8h, v3.8h, v3.8h
+	WORD $0x4e435865 // uzp2 v5.8h, v3.8h, v3.8h
+	FMOVD F4, 216(R0)
+	FMOVD F5, 248(R0)
+	ADD $16, R1, R1
+	ADD $256, R0, R0
+	SUBS $1, R3, R3
+	BNE again1
+	RET

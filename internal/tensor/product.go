@@ -140,11 +140,11 @@ func floats(dst []float32, stride int, panels []byte, panelStride int, l *layout
 	k(&dst[0], stride, &panels[0], panelStride, &l.codes[0], &x[0], &sums[0], l.segments, l.words)
 }
 
-// plainPanels is mulPlain by the best kernel, for panels of pairs or wide.
+// plainPanels is mulPlain by the best kernel, for panels of plain weights.
 func plainPanels(dst []float32, stride int, panels []byte, panelStride int, l *layout, x []float32, tile int) {
 	shape := shapeOf(tile)
 	n := panelsOf(shape)
-	columns := l.words * l.columnsPerWord()
+	columns := l.columns()
 	if k := active.plain[l.kind][shape]; k != nil {
 		_, _, _ = panels[(n-1)*panelStride+l.bytes-1], x[columns*tile-1], dst[(tile-1)*stride+n*panelRows-1]
 		k(&dst[0], stride, &panels[0], panelStride, &x[0], columns/plainSteps)
@@ -157,10 +157,19 @@ func plainPanels(dst []float32, stride int, panels []byte, panelStride int, l *l
 	}
 }
 
-// decodePanel writes a panel of pairs or wide as float32, [columns][16].
+// decodePanel writes a panel of plain weights as float32, [columns][16].
 func decodePanel(dst []float32, panel []byte, l *layout) {
-	if l.kind == wide {
+	switch l.kind {
+	case wide:
 		quant.F32.Decode(dst, panel[:4*len(dst)])
+		return
+	case halves:
+		quant.F16.Decode(dst, panel[:2*len(dst)])
+		return
+	case quarters:
+		for s := range l.segments {
+			decodeQuarters(dst[s*l.segment*panelRows:], panel[s*l.segmentBytes():][:l.segmentBytes()], l)
+		}
 		return
 	}
 	for w := range l.words {
@@ -168,6 +177,19 @@ func decodePanel(dst []float32, panel []byte, l *layout) {
 			v := le.Uint32(panel[(w*panelRows+r)*4:])
 			dst[2*w*panelRows+r] = math.Float32frombits(v << 16)
 			dst[(2*w+1)*panelRows+r] = math.Float32frombits(v & 0xFFFF0000)
+		}
+	}
+}
+
+// halfOfE4M3 has the bits of a float16 that an E4M3 code becomes: the sign, and the other seven one place lower. That is the code's value / 256, of subnormal codes too.
+const halfOfE4M3 = 0xBF80
+
+// decodeQuarters is decodePanel for a segment of quarters.
+func decodeQuarters(dst []float32, segment []byte, l *layout) {
+	for column := range l.segment {
+		for r := range panelRows {
+			code := segment[l.head+column/2*2*panelRows+2*r+column%2]
+			dst[column*panelRows+r] = widenF16(uint16(int16(uint16(code)<<8)>>1)&halfOfE4M3) * headOf(l, segment, r)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func mulReference(m *Matrix, in *Input, row, t int) float32 {
 	x := in.Row(t)
 	codes := make([]float32, m.Cols)
 	m.codesReference(codes, row)
-	if m.layout.segments == 0 {
+	if m.layout.plain() {
 		if m.Scheme.Mode != "" {
 			m.Row(codes, row)
 		}
