@@ -42,6 +42,9 @@ type fake struct {
 	pinned  bool                      // a source whose digest is known before it is here
 	pool    string
 	pass    string
+	writes  int64 // by forecast
+	memory  int64 // the same, without its inputs
+	holds   bool  // its inputs
 }
 
 func newWorld(t *testing.T, steps ...fake) *world {
@@ -76,7 +79,7 @@ func (w *world) Plan(b step.Builder) spec.Diags {
 	for _, f := range w.steps {
 		s := step.Step{Kind: "fake", Name: "fake " + f.name, Target: f.name, Pool: f.pool, Pass: f.pass, Out: b.Artifact(f.name)}
 		for _, n := range f.needs {
-			s.Ins = append(s.Ins, step.In{Role: n, Artifact: b.Artifact(n)})
+			s.Ins = append(s.Ins, step.In{Role: n, Artifact: b.Artifact(n), Held: f.holds})
 		}
 		if f.source != "" {
 			s.Source = &fakeSource{w: w, f: f}
@@ -130,7 +133,7 @@ func (a *fakeAction) Key(k *cache.KeyWriter) {
 	k.Param("param", a.f.param)
 }
 func (a *fakeAction) Prepare() (*step.Forecast, error) {
-	return &step.Forecast{Summary: a.f.param}, nil
+	return &step.Forecast{Summary: a.f.param, WriteBytes: a.f.writes, PeakMemory: a.f.memory}, nil
 }
 
 func (w *world) note(name string) {
@@ -420,6 +423,36 @@ func TestPools(t *testing.T) {
 	w := newWorld(t, steps...)
 	if _, _, err := w.build(executor.Options{Jobs: 3}); err != nil || most < 2 || most > 3 || beside != 0 {
 		t.Fatalf("%d steps ran together with 3 jobs, %d beside the one of the device, %v", most, beside, err)
+	}
+}
+
+// TestMemory has steps that fit together by themselves, and not with what they hold of others.
+func TestMemory(t *testing.T) {
+	for _, c := range []struct {
+		memory int64
+		holds  bool
+		most   int
+	}{{0, true, 3}, {100, false, 3}, {100, true, 1}, {130, true, 2}, {10, true, 1}} {
+		var mu sync.Mutex
+		now, most := 0, 0
+		count := func(context.Context) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond)
+			mu.Lock()
+			now--
+			mu.Unlock()
+		}
+		steps := []fake{{name: "big", writes: 40}}
+		for i := range 6 {
+			steps = append(steps, fake{name: fmt.Sprint("s", i), needs: []string{"big"}, param: fmt.Sprint(i), running: count, memory: 20, holds: c.holds})
+		}
+		w := newWorld(t, steps...)
+		if _, _, err := w.build(executor.Options{Jobs: 3, Memory: c.memory}); err != nil || most != c.most {
+			t.Errorf("%d of %+v ran together, %v", most, c, err)
+		}
 	}
 }
 

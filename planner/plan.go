@@ -87,10 +87,22 @@ func (g *Graph) Forecasts(ids []step.ID) ([]*step.Forecast, error) {
 		}
 		diags = append(diags, spec.Diag{Pos: s.Pos, Msg: fmt.Sprintf("%s: %v", s.Target, err), Hints: hints(err)})
 	}
+	g.addHeld(out)
 	if diags = unique(diags); len(diags) > 0 {
 		return out, sortDiags(diags)
 	}
 	return out, nil
+}
+
+// addHeld adds the inputs that steps hold in memory to what they take of it.
+func (g *Graph) addHeld(forecasts []*step.Forecast) {
+	for id, f := range forecasts {
+		for _, in := range g.Steps[id].Ins {
+			if made := forecasts[g.Maker(in.Artifact)]; f != nil && in.Held && made != nil {
+				f.PeakMemory += made.WriteBytes
+			}
+		}
+	}
 }
 
 // UnmatchedRules are override rules that match in no model of the recipes: a typing mistake, unless the rule says optional. Nothing is said of a rule while some

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/executor"
+	machinery "github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/planner"
 )
 
@@ -85,7 +86,7 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 	started := time.Now()
 	l := newListener(a, p)
 	o.Cache, o.Version, o.Machine = p.cache, version(), machine()
-	o.Memory = availableMemory()
+	o.Memory = memoryOfSteps()
 	o.Events, o.Prepared = l.event, l.prepared
 	outcomes, err := executor.Run(a.ctx, p.graph, p.want, o)
 	l.finish(outcomes, err)
@@ -105,6 +106,9 @@ func (a *app) build(p *project, o executor.Options) ([]executor.Outcome, error) 
 	}
 	return outcomes, nil
 }
+
+// memoryOfSteps is what steps may want together: most of what can be had. 0 = unknown, and then --jobs alone limits them.
+func memoryOfSteps() int64 { return machinery.Available() / 10 * 8 }
 
 // saySummary is the last line of a build.
 func (a *app) saySummary(sentence string, count map[executor.State]int) {

@@ -41,7 +41,7 @@ func (c verifyCmd) rebuild(a *app) error {
 	started := time.Now()
 	a.term.Start(sizes(p), "starting")
 	findings, err := rebuild.Run(a.ctx, rebuild.Options{Cache: p.cache, Built: p.graph, Again: again, Want: p.want, Dir: dir, Sample: sample, Seed: seed, Inexact: c.Inexact,
-		Run: executor.Options{Jobs: 2, Memory: availableMemory(), Version: version(), Machine: machine(), Events: a.rebuildEvent(again)}})
+		Run: executor.Options{Jobs: 2, Memory: memoryOfSteps(), Version: version(), Machine: machine(), Events: a.rebuildEvent(again)}})
 	a.term.Finish()
 	if err != nil {
 		if a.ctx.Err() != nil {

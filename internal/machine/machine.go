@@ -74,6 +74,9 @@ const unknown = "unknown"
 // Now looks at the state of this machine.
 func Now() State { return system{}.state() }
 
+// Available is the memory that this process may still take, in bytes: what can be had on the machine, and no more than its containers leave. 0 when unknown.
+func Available() int64 { return system{}.available() }
+
 // CPUTime of a process, user and system, with threads that have ended and without its children; -1 when unknown. Linux counts in steps of 10 ms.
 func CPUTime(pid int) time.Duration {
 	if pid <= 0 {

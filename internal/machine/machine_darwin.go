@@ -10,10 +10,11 @@ import (
 // system is this Mac, as sysctl shows it. Power, heat, other processes' times and the load of CPUs need IOKit, libproc or Mach: they are unknown here.
 type system struct{}
 
-func (system) chip() string    { return text("machdep.cpu.brand_string") }
-func (system) release() string { return text("kern.osproductversion") }
-func (system) quota() float64  { return 0 }
-func (system) gpu() string     { return "" }
+func (system) chip() string     { return text("machdep.cpu.brand_string") }
+func (system) release() string  { return text("kern.osproductversion") }
+func (system) quota() float64   { return 0 }
+func (system) gpu() string      { return "" }
+func (system) available() int64 { return 0 }
 
 func (system) memory() int64 {
 	n, err := unix.SysctlUint64("hw.memsize")

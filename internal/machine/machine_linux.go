@@ -51,17 +51,50 @@ func (s system) list(dir, prefix string) (names []string, ok bool) {
 func (s system) chip() string    { return parseChip(s.read("proc/cpuinfo")) }
 func (s system) release() string { return s.read("proc/sys/kernel/osrelease") }
 
-// memory of the machine, or of the group of processes that may use least. Without a limit v1 has 2^63 rounded down to a page.
+// memory of the machine, or of the group of processes that may use least.
 func (s system) memory() int64 {
 	least := s.meminfo()["MemTotal"]
-	for _, dir := range s.folders("memory") {
-		for _, name := range []string{"memory.max", "memory.limit_in_bytes"} {
-			if n, ok := number(s.read(dir, name)); ok && n > 0 && (least == 0 || n < least) {
-				least = n
-			}
+	for _, g := range s.memoryGroups() {
+		if least == 0 || g.limit < least {
+			least = g.limit
 		}
 	}
 	return least
+}
+
+// available is what the kernel calls so, or what the fullest group leaves.
+func (s system) available() int64 {
+	least := s.meminfo()["MemAvailable"]
+	for _, g := range s.memoryGroups() {
+		if left := max(1, g.limit-g.used); least == 0 || left < least {
+			least = left
+		}
+	}
+	return least
+}
+
+// memoryGroup is a group of processes whose memory is limited. Files that the kernel keeps in memory are not among what is used, because it drops them when there is need.
+type memoryGroup struct{ limit, used int64 }
+
+// memoryGroups of this process that have a limit. Without one v1 has 2^63 rounded down to a page, which is no number here, and v2 "max".
+func (s system) memoryGroups() (out []memoryGroup) {
+	for _, dir := range s.folders("memory") {
+		for _, version := range []struct{ limit, used, inactive, active string }{
+			{"memory.max", "memory.current", "inactive_file", "active_file"},
+			{"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file"},
+		} {
+			limit, ok := number(s.read(dir, version.limit))
+			if !ok || limit == 0 {
+				continue
+			}
+			stat := s.read(dir, "memory.stat")
+			used, _ := number(s.read(dir, version.used))
+			inactive, _ := value(stat, version.inactive)
+			active, _ := value(stat, version.active)
+			out = append(out, memoryGroup{limit, max(0, used-inactive-active)})
+		}
+	}
+	return out
 }
 
 // quota of CPU time, in cores; 0 for none.

@@ -228,6 +228,52 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func TestAvailable(t *testing.T) {
+	const meminfo = "MemTotal: 24000000 kB\nMemAvailable: 20000000 kB"
+	v1 := map[string]string{
+		"proc/meminfo":        meminfo,
+		"proc/self/mountinfo": "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory",
+		"proc/self/cgroup":    "4:memory:/jobs/one",
+		"sys/fs/cgroup/memory/jobs/memory.limit_in_bytes":     "300000000",
+		"sys/fs/cgroup/memory/jobs/memory.usage_in_bytes":     "290000000",
+		"sys/fs/cgroup/memory/jobs/memory.stat":               "inactive_file 1\nactive_file 2\ntotal_inactive_file 100000000\ntotal_active_file 50000000",
+		"sys/fs/cgroup/memory/jobs/one/memory.limit_in_bytes": "9223372036854771712",
+		"sys/fs/cgroup/memory/jobs/one/memory.usage_in_bytes": "290000000",
+	}
+	v2 := map[string]string{
+		"proc/meminfo":                          meminfo,
+		"proc/self/mountinfo":                   "25 30 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+		"proc/self/cgroup":                      "0::/pod/main",
+		"sys/fs/cgroup/pod/memory.max":          "1000000000",
+		"sys/fs/cgroup/pod/memory.current":      "900000000",
+		"sys/fs/cgroup/pod/memory.stat":         "anon 200000000\ninactive_file 400000000\nactive_file 300000000",
+		"sys/fs/cgroup/pod/main/memory.max":     "500000000",
+		"sys/fs/cgroup/pod/main/memory.current": "100000000",
+	}
+	full := map[string]string{
+		"proc/meminfo":                 meminfo,
+		"proc/self/mountinfo":          "25 30 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+		"proc/self/cgroup":             "0::/",
+		"sys/fs/cgroup/memory.max":     "1000",
+		"sys/fs/cgroup/memory.current": "2000",
+	}
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  int64
+	}{
+		{"machine", map[string]string{"proc/meminfo": meminfo}, 20000000 << 10},
+		{"unknown", nil, 0},
+		{"v1, limit of the group above, files can be dropped", v1, 160000000},
+		{"v2, limit of its own group", v2, 400000000},
+		{"full: not unknown", full, 1},
+	} {
+		if got := fake(t, c.files).available(); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 func TestWatchOfWhatGoesAway(t *testing.T) {
 	s := busy(t)
 	w := s.watch()

@@ -7,11 +7,12 @@ import "time"
 // system tells nothing but what Go knows.
 type system struct{}
 
-func (system) chip() string    { return "" }
-func (system) release() string { return "" }
-func (system) gpu() string     { return "" }
-func (system) memory() int64   { return 0 }
-func (system) quota() float64  { return 0 }
+func (system) chip() string     { return "" }
+func (system) release() string  { return "" }
+func (system) gpu() string      { return "" }
+func (system) memory() int64    { return 0 }
+func (system) available() int64 { return 0 }
+func (system) quota() float64   { return 0 }
 
 func (system) state() State {
 	return State{Power: unknown, LowPower: unknown, MemoryPressure: unknown, Thermal: unknown}

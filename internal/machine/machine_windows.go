@@ -11,8 +11,9 @@ import (
 // system is this Windows machine, as the registry shows it. Power, heat, swap and the load of CPUs need calls that hand out memory: they are unknown here.
 type system struct{}
 
-func (system) quota() float64 { return 0 }
-func (system) gpu() string    { return "" }
+func (system) quota() float64   { return 0 }
+func (system) gpu() string      { return "" }
+func (system) available() int64 { return 0 }
 
 func (system) chip() string {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, `HARDWARE\DESCRIPTION\System\CentralProcessor\0`, registry.QUERY_VALUE)

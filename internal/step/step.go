@@ -57,6 +57,7 @@ type Step struct {
 type In struct {
 	Role     string // "source", "model"
 	Artifact ArtifactID
+	Held     bool // in memory, all of it, while the step runs
 }
 
 // Source takes content from outside, which then is known by digest.
@@ -102,7 +103,7 @@ type Forecast struct {
 	Notes      []string // repairs and warnings, a sentence each
 	ReadBytes  int64
 	WriteBytes int64
-	PeakMemory int64
+	PeakMemory int64   // without the inputs that are Held, which a plan adds
 	Seconds    float64 // that it will take, where bytes do not say; 0 when unknown
 	After      string  // set when nothing can be said yet: "after fetch"
 	Missing    error   // a runtime or tool that the step needs and that is not here

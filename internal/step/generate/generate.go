@@ -41,7 +41,7 @@ func (k Kind) Plan(b step.Builder) (diags spec.Diags) {
 			labels["kind"] = "generate"
 			name := "generate " + g.Name + " " + t.ID
 			b.Add(step.Step{Kind: "generate", Name: name, Target: t.ID, Labels: labels, Pos: g.Pos, Pool: step.PoolCPU,
-				Ins: []step.In{{Role: "model", Artifact: b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID))}},
+				Ins: []step.In{{Role: "model", Artifact: b.Artifact(step.TargetArtifact(b.BuildDir(), t.ID)), Held: true}},
 				Out: b.Artifact(name + " in " + b.BuildDir()), Action: newAction(k.Runtimes, runtime, g)})
 		}
 	}
@@ -88,6 +88,9 @@ func (a *action) Where(name, path string) (spec.Pos, bool) {
 	return a.entry.Pos, true
 }
 
+// besideWeights is about what a model of 135 million parameters takes beside its weights: its tokenizer, activations of a block, keys and values of some thousand tokens.
+const besideWeights = 64 << 20
+
 // Prepare has nothing to decide from headers.
 func (a *action) Prepare() (*step.Forecast, error) {
 	n := len(a.entry.Prompts.Prompts)
@@ -95,7 +98,7 @@ func (a *action) Prepare() (*step.Forecast, error) {
 	if n != 1 {
 		each = " each"
 	}
-	return &step.Forecast{Summary: fmt.Sprintf("%d %s, up to %d tokens%s on %s", n, plural(n, "prompt"), a.entry.MaxTokens, each, a.runtime.Name()), Missing: a.missing}, nil
+	return &step.Forecast{Summary: fmt.Sprintf("%d %s, up to %d tokens%s on %s", n, plural(n, "prompt"), a.entry.MaxTokens, each, a.runtime.Name()), PeakMemory: besideWeights, Missing: a.missing}, nil
 }
 
 func plural(n int, noun string) string {
