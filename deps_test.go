@@ -65,7 +65,7 @@ var layers = []layer{
 	{"backend", "internal/quant internal/result", "the seam must not lean to one side"},
 	{"backend/backendtest", "backend internal/safetensors internal/jsonx internal/quant", "every runtime passes the same tests"},
 	{"backend/worker", "backend internal/atomicfile", "it speaks with a process and knows no model"},
-	{"backend/*", "backend backend/worker internal/arch internal/arch/* internal/quant internal/safetensors internal/tensor internal/jsonx internal/tokenizer", "runtimes run models; they decide nothing and know no steps"},
+	{"backend/*", "backend backend/worker internal/arch internal/arch/* internal/quant internal/safetensors internal/tensor internal/jsonx internal/tokenizer internal/machine", "runtimes run models; they decide nothing and know no steps"},
 
 	{"spec", "schemas internal/lazyregexp", "a recipe is valid before anything is known about models"},
 	{"internal/step", "spec internal/cache internal/result internal/snapshot", "what every kind of step is made of; it knows none of them"},

@@ -7,11 +7,13 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
@@ -26,11 +28,12 @@ var arithmetics = map[backend.Compute]tensor.Arithmetic{backend.Float32: tensor.
 
 // Runtime runs models on the CPU.
 type Runtime struct {
-	workers int // 0: one for each processor that Go uses
+	workers int          // 0: one for each processor that Go uses
+	memory  func() int64 // that may still be taken, 0 where that is unknown; nil: no matter how much
 }
 
 // New returns the runtime. It starts nothing.
-func New() backend.Runtime { return Runtime{} }
+func New() backend.Runtime { return Runtime{memory: machine.Available} }
 
 // Name is what recipes call it.
 func (Runtime) Name() string { return "builtin" }
@@ -57,14 +60,30 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 	if compute == backend.Float64 {
 		return newPrecise(s, w, workers), nil
 	}
-	return newModel(s, w, workers, arithmetics[compute]), nil
+	if r.memory != nil {
+		w.arena.Budget = budgetOf(r.memory())
+	}
+	m, err := newModel(s, w, workers, arithmetics[compute])
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
 }
 
-func newModel(s *settings, w *weights, workers int, a tensor.Arithmetic) *model {
+// budgetOf leaves an eighth of memory to Go's heap, to the kernel's tables, and to files, whose pages come and go.
+func budgetOf(memory int64) *tensor.Budget {
+	if memory == 0 {
+		return nil
+	}
+	return tensor.NewBudget(memory / 8 * 7)
+}
+
+// newModel makes a model ready. With an error, too, it has to be closed.
+func newModel(s *settings, w *weights, workers int, a tensor.Arithmetic) (*model, error) {
 	m := &model{gate: newGate(s, w, workers), pace: newPace()}
 	m.network = s.model.Network(w, m.pool, block, a)
 	m.hidden = make([]float32, block*m.info.HiddenSize)
 	m.tokens, m.places = make([]int32, 0, block), make([]arch.Place, 0, block)
 	m.note(backend.PhaseLoad, 0)
-	return m
+	return m, w.arena.Budget.Take("activations and logits of a block", m.network.Bytes()+4*int64(len(m.hidden)+headRows*m.info.VocabSize))
 }

@@ -23,7 +23,9 @@ type sequence struct {
 }
 
 func newSequence(m *model, prompt []int32) *sequence {
-	return &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: prompt}
+	s := &sequence{kv: tensor.NewKV(m.network.KVShape()), prompt: prompt}
+	s.kv.Budget = m.weights.arena.Budget
+	return s
 }
 
 // end gives back what the text took. err is that of the call.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/machine"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
@@ -28,6 +29,7 @@ func OpenHead(dir string, compute backend.Compute) (_ *Head, err error) {
 	if err != nil {
 		return nil, err
 	}
+	w.arena.Budget = budgetOf(machine.Available())
 	h := &Head{weights: w, pool: tensor.NewPool(runtime.GOMAXPROCS(0)), sizes: s.model.Sizes()}
 	if compute == backend.Float64 {
 		h.precise = s.model.Precise(w, h.pool)

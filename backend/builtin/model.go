@@ -148,10 +148,10 @@ func (m *model) readBlock(ctx context.Context, s *sequence) ([]float32, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	n := min(block, len(s.prompt)-s.read)
-	if err := s.kv.Grow(s.read + n); err != nil {
+	if err := s.kv.Grow(len(s.prompt)); err != nil { // for all of it, before weights are laid out in what is left
 		return nil, err
 	}
+	n := min(block, len(s.prompt)-s.read)
 	m.begin()
 	for i := range n {
 		m.add(s, s.prompt[s.read+i], s.read+i)

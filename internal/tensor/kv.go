@@ -66,6 +66,8 @@ func (s KVShape) PageBytes() int64 { return int64(4*s.scales() + s.Type.bytes()*
 //
 // Positions may be written again: a text is cut short by writing on from an earlier position, because nobody reads what is behind his own.
 type KV struct {
+	Budget *Budget // that pages count in
+
 	shape KVShape
 	pages []kvPage
 }
@@ -116,9 +118,18 @@ func NewKV(shape KVShape) *KV { return &KV{shape: shape} }
 
 // Grow makes room for this many positions. Only here is anything allocated.
 func (kv *KV) Grow(positions int) error {
-	for len(kv.pages)*PagePositions < positions {
+	pages := (positions + PagePositions - 1) / PagePositions
+	if pages <= len(kv.pages) {
+		return nil
+	}
+	missing := func() int64 { return int64(pages-len(kv.pages)) * kv.shape.PageBytes() }
+	if err := kv.Budget.Take(fmt.Sprintf("keys and values of %d positions", pages*PagePositions), missing()); err != nil {
+		return err
+	}
+	for len(kv.pages) < pages {
 		data, err := allocate(kv.shape.Type.bytes() * kv.shape.numbers())
 		if err != nil {
+			kv.Budget.give(missing())
 			return fmt.Errorf("keys and values of %d positions: %w", positions, err)
 		}
 		kv.pages = append(kv.pages, kvPage{numbers{kv.shape.Type, data}, make([]float32, kv.shape.scales())})
@@ -132,6 +143,7 @@ func (kv *KV) Release() error {
 	for _, p := range kv.pages {
 		errs = append(errs, release(p.data))
 	}
+	kv.Budget.give(kv.Bytes())
 	kv.pages = nil
 	return errors.Join(errs...)
 }
