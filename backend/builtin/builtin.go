@@ -28,7 +28,7 @@ var arithmetics = map[backend.Compute]tensor.Arithmetic{backend.Float32: tensor.
 
 // Runtime runs models on the CPU.
 type Runtime struct {
-	workers int          // 0: one for each processor that Go uses
+	workers int          // 0: one for each core
 	memory  func() int64 // that may still be taken, 0 where that is unknown; nil: no matter how much
 }
 
@@ -55,7 +55,7 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 	}
 	workers := r.workers
 	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = cores()
 	}
 	if compute == backend.Float64 {
 		return newPrecise(s, w, workers), nil
@@ -69,6 +69,9 @@ func (r Runtime) Load(ctx context.Context, dir string, compute backend.Compute) 
 	}
 	return m, nil
 }
+
+// cores are the processors that Go uses, as far as the process may run on so many: workers that take turns on a core wait for each other, 2 on one at half the speed of 1.
+func cores() int { return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) }
 
 // budgetOf leaves an eighth of memory to Go's heap, to the kernel's tables, and to files, whose pages come and go.
 func budgetOf(memory int64) *tensor.Budget {

@@ -3,7 +3,6 @@ package builtin
 import (
 	"crypto/sha256"
 	"fmt"
-	"runtime"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
@@ -30,7 +29,7 @@ func OpenHead(dir string, compute backend.Compute) (_ *Head, err error) {
 		return nil, err
 	}
 	w.arena.Budget = budgetOf(machine.Available())
-	h := &Head{weights: w, pool: tensor.NewPool(runtime.GOMAXPROCS(0)), sizes: s.model.Sizes()}
+	h := &Head{weights: w, pool: tensor.NewPool(cores()), sizes: s.model.Sizes()}
 	if compute == backend.Float64 {
 		h.precise = s.model.Precise(w, h.pool)
 	} else {

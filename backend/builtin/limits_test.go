@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/mlxbuild/mlxbuild/backend"
@@ -54,5 +55,17 @@ func TestLittleMemory(t *testing.T) {
 	var e *tensor.MemoryError
 	if _, err := having(buffers).Load(context.Background(), dir, backend.Fast); !errors.As(err, &e) {
 		t.Errorf("with memory for nothing but buffers: %v", err)
+	}
+}
+
+// There are never more workers than processors to run them.
+func TestNoMoreWorkersThanCores(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, c := range []struct{ asked, want int }{{1, 1}, {4 * runtime.NumCPU(), runtime.NumCPU()}} {
+		runtime.GOMAXPROCS(c.asked)
+		m := mustLoad(t, New(), oracle.TinyStories(t)).(*model)
+		if got := m.pool.Workers(); got != c.want {
+			t.Errorf("GOMAXPROCS=%d on %d processors: %d workers", c.asked, runtime.NumCPU(), got)
+		}
 	}
 }
