@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -600,5 +601,13 @@ func BenchmarkMemo(b *testing.B) {
 				b.Fatal("lost")
 			}
 		}
+	}
+}
+
+// TestReserveSaysAllThatItNeeds: a disk may have more free than a result needs, and still too little.
+func TestReserveSaysAllThatItNeeds(t *testing.T) {
+	err := open(t, t.TempDir()).Reserve(1 << 55)
+	if runtime.GOOS == "linux" && (err == nil || !strings.Contains(err.Error(), "it needs 36028797019 MB beside the 67 MB that are left to the file system, and the disk of ")) {
+		t.Error(err)
 	}
 }

@@ -241,7 +241,7 @@ func (c *Cache) Reserve(bytes int64) error {
 			return err
 		}
 		if free, _ = freeBytes(c.dir); bytes+spare > free {
-			return &Error{What: fmt.Sprintf("not enough room for the result: it needs %d MB, and the disk of %s has %d MB free", bytes/1e6+1, c.dir, free/1e6),
+			return &Error{What: fmt.Sprintf("not enough room for the result: it needs %d MB beside the %d MB that are left to the file system, and the disk of %s has %d MB free", bytes/1e6+1, spare/1_000_000, c.dir, free/1e6),
 				Do: "free some room, or set MLXBUILD_CACHE to a folder on another disk"}
 		}
 		return nil
