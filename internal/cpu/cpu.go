@@ -47,7 +47,7 @@ func Forced() (Level, error) {
 		return asked, nil
 	}
 	if !slices.Contains([]Level{Generic, AVX2, AVX512, AMX, NEON}, asked) {
-		return "", fmt.Errorf("%s=%s is no level; levels are generic, avx2, avx512, amx and neon", Variable, asked)
+		return "", fmt.Errorf("%s=%q is no level; levels are generic, avx2, avx512, amx and neon", Variable, asked)
 	}
 	return "", fmt.Errorf("%s=%s cannot be used on this processor, which has %s", Variable, asked, join(levels()))
 }

@@ -28,7 +28,7 @@ func TestForcedInVain(t *testing.T) {
 	if slices.Contains(Levels(), NEON) {
 		absent = AVX2
 	}
-	for level, want := range map[string]string{"sse": "no level", string(absent): "cannot be used on this processor, which has generic"} {
+	for level, want := range map[string]string{"sse": "no level", "avx2 ": `MLXBUILD_CPU="avx2 " is no level`, string(absent): "cannot be used on this processor, which has generic"} {
 		t.Setenv(Variable, level)
 		if _, err := Forced(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s=%s: %v, want %q", Variable, level, err, want)
