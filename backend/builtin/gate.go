@@ -92,28 +92,41 @@ func (g *gate) limit() int {
 	return maxPositions
 }
 
-// NotFiniteError says that a model computed NaN or an infinity: its weights are broken, or their numbers too large for float32.
+// NotFiniteError says that a model computed NaN or an infinity: its weights are broken, or their numbers too large for float32, or for what keys and values are kept in.
 type NotFiniteError struct {
 	Token    int32 // the id whose logit it is
 	Position int   // in the text
 	Value    float32
+	Halves   bool // keys and values were kept in float16
 }
 
 func (e *NotFiniteError) Error() string {
-	return fmt.Sprintf("the logit of token %d after position %d is %v: the weights are broken, or too large for float32", e.Token, e.Position, e.Value)
+	why := "too large for float32"
+	if e.Halves {
+		why = "make keys or values that are too large for float16, in which fast keeps them"
+	}
+	return fmt.Sprintf("the logit of token %d after position %d is %v: the weights are broken, or %s", e.Token, e.Position, e.Value, why)
+}
+
+// Hint says what to write instead.
+func (e *NotFiniteError) Hint() string {
+	if e.Halves {
+		return "compute: float32"
+	}
+	return ""
 }
 
 // NotFinite says what was found, for those to whom it is a finding and not a failure.
 func (e *NotFiniteError) NotFinite() string { return e.Error() }
 
 // finite refuses logits that are not numbers.
-func finite(logits []float32, position int) error {
+func finite(logits []float32, position int, kept tensor.KVType) error {
 	if _, all := tensor.Largest(logits); all {
 		return nil
 	}
 	for id, v := range logits {
 		if v-v != 0 {
-			return &NotFiniteError{int32(id), position, v}
+			return &NotFiniteError{int32(id), position, v, kept == tensor.KVFloat16}
 		}
 	}
 	return nil

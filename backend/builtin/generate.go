@@ -270,7 +270,7 @@ func (g *generation) takeAll(sequences []*sequence, first int, hidden []float32)
 func (g *generation) take(i int, logits []float32) error {
 	s := g.sequences[i]
 	r := s.result
-	if err := finite(logits, len(s.prompt)+len(r.Tokens)-1); err != nil {
+	if err := finite(logits, len(s.prompt)+len(r.Tokens)-1, g.network.KVShape().Type); err != nil {
 		return err
 	}
 	s.last = s.sampler.pick(logits)

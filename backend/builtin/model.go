@@ -105,7 +105,7 @@ func (m *model) logitsOf(out [][]float32, part, positions []int, at int, hidden 
 	m.network.Logits(logits, rows)
 	for k, i := range part {
 		out[i] = logits[k*vocab:][:vocab:vocab]
-		if err := finite(out[i], positions[i]); err != nil {
+		if err := finite(out[i], positions[i], m.network.KVShape().Type); err != nil {
 			return err
 		}
 	}

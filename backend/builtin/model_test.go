@@ -178,6 +178,33 @@ func TestNotFinite(t *testing.T) {
 	}
 }
 
+// TestTooLargeForFloat16 has keys that float32 holds and float16 does not.
+func TestTooLargeForFloat16(t *testing.T) {
+	config, tensors := backendtest.Read(t, oracle.TinyStories(t))
+	for name, w := range tensors {
+		if !strings.HasSuffix(name, "k_proj.weight") {
+			continue
+		}
+		w.Data = slices.Clone(w.Data)
+		for i := 0; i < len(w.Data); i += 2 { // times 2^20
+			if bits := uint16(w.Data[i]) | uint16(w.Data[i+1])<<8; bits&0x7F80 != 0 {
+				bits += 20 << 7
+				w.Data[i], w.Data[i+1] = byte(bits), byte(bits>>8)
+			}
+		}
+		tensors[name] = w
+	}
+	dir := t.TempDir()
+	backendtest.Write(t, dir, config, tensors)
+	for compute, fits := range map[backend.Compute]bool{backend.Float32: true, backend.Int8: true, backend.Fast: false} {
+		_, err := mustLoadIn(t, New(), dir, compute).Generate(t.Context(), [][]int32{{1, 2}}, backend.GenerateOptions{MaxTokens: 3}, nil)
+		var large *NotFiniteError
+		if fits && err != nil || !fits && (!errors.As(err, &large) || !strings.Contains(err.Error(), "too large for float16") || large.Hint() != "compute: float32") {
+			t.Errorf("%s: %v", compute, err)
+		}
+	}
+}
+
 func TestEOS(t *testing.T) {
 	for _, c := range []struct {
 		config, generation string

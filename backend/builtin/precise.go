@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/arch"
+	"github.com/mlxbuild/mlxbuild/internal/tensor"
 )
 
 // precise is a model in float64. What it answers is rounded to float32 once, at the very end.
@@ -104,7 +105,7 @@ func (p *precise) Logits(ctx context.Context, tokens []int32, positions []int) (
 				continue
 			}
 			out[i] = round(nil, p.network.Logits(hidden[position-at : position-at+1])[0])
-			if err := finite(out[i], position); err != nil {
+			if err := finite(out[i], position, tensor.KVFloat32); err != nil {
 				return err
 			}
 		}
@@ -185,7 +186,7 @@ func (c *passage) run(ctx context.Context) error {
 func (c *passage) take(hidden []float64) (int32, error) {
 	r := c.result
 	logits := round(nil, c.network.Logits([][]float64{hidden})[0])
-	if err := finite(logits, len(c.prompt)+len(r.Tokens)-1); err != nil {
+	if err := finite(logits, len(c.prompt)+len(r.Tokens)-1, tensor.KVFloat32); err != nil {
 		return 0, err
 	}
 	token, at := c.sampler.pick(logits), time.Since(c.start)

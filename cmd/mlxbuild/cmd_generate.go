@@ -67,7 +67,7 @@ func (c generateCmd) Run(a *app) error {
 		return err
 	}
 	if err != nil {
-		return &fault{code: exitBadInput, msg: err.Error(), hints: hintsOf(err)}
+		return &fault{code: exitBadInput, msg: err.Error(), hints: inFlags(hintsOf(err))}
 	}
 	defer s.Close()
 	type answer struct {
@@ -82,6 +82,9 @@ func (c generateCmd) Run(a *app) error {
 		if a.ctx.Err() != nil {
 			return executor.ErrInterrupted
 		}
+		if hints := hintsOf(err); err != nil && len(hints) > 0 {
+			return &fault{code: exitCode(err), msg: err.Error(), hints: inFlags(hints)}
+		}
 		if err != nil {
 			return err
 		}
@@ -91,6 +94,17 @@ func (c generateCmd) Run(a *app) error {
 		return printJSON(a.stdout, map[string]any{"version": 1, "folder": dir, "runtime": runtime, "compute": compute, "speculate": speculate, "answers": answers})
 	}
 	return nil
+}
+
+// inFlags are hints in the command line's words, where they are in a recipe's.
+func inFlags(hints []string) (out []string) {
+	for _, h := range hints {
+		if compute, ok := strings.CutPrefix(h, "compute: "); ok {
+			h = "--compute " + compute
+		}
+		out = append(out, h)
+	}
+	return out
 }
 
 func (c generateCmd) check() error {
