@@ -180,8 +180,11 @@ func CheckTokens(info Info, tokens []int32, extra int) error {
 			return &InputError{fmt.Sprintf("token %d is id %d; the model has the ids 0 to %d", i, id, info.VocabSize-1)}
 		}
 	}
-	if info.ContextLength > 0 && len(tokens)+extra > info.ContextLength {
-		return &InputError{fmt.Sprintf("%d tokens do not fit the model's context of %d", len(tokens)+extra, info.ContextLength)}
+	if what := fmt.Sprintf("%d tokens", len(tokens)); info.ContextLength > 0 && len(tokens)+extra > info.ContextLength {
+		if extra > 0 {
+			what += fmt.Sprintf(", and %d to follow,", extra)
+		}
+		return &InputError{fmt.Sprintf("%s do not fit the model's context of %d", what, info.ContextLength)}
 	}
 	return nil
 }

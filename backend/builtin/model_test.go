@@ -205,6 +205,15 @@ func TestTooLargeForFloat16(t *testing.T) {
 	}
 }
 
+func TestPromptThatFillsTheContext(t *testing.T) {
+	m := mustLoad(t, New(), oracle.TinyStories(t))
+	n := m.Info().ContextLength
+	_, err := m.Generate(t.Context(), [][]int32{make([]int32, n)}, backend.GenerateOptions{MaxTokens: 1}, nil)
+	if want := fmt.Sprintf("%d tokens, and 1 to follow, do not fit the model's context of %d", n, n); err == nil || err.Error() != want {
+		t.Errorf("%v; want %s", err, want)
+	}
+}
+
 func TestEOS(t *testing.T) {
 	for _, c := range []struct {
 		config, generation string

@@ -28,7 +28,8 @@ type generateCmd struct {
 	TopP        float64  `name:"top-p" default:"1" placeholder:"P" help:"Sample from the likeliest tokens that make up this probability (default 1: all)."`
 	MinP        float64  `name:"min-p" default:"0" placeholder:"P" help:"Leave out tokens less likely than this times the likeliest (default 0: none)."`
 	Seed        uint64   `default:"0" placeholder:"N" help:"Same seed, same text, on every machine (default 0)."`
-	Speculate   *bool    `negatable:"" help:"Where the text repeats itself, compute several tokens at once: the same text, sooner (default: builtin does, at temperature 0)."`
+	Speculate   bool     `xor:"speculate" help:"Where the text repeats itself, compute several tokens at once: the same text, sooner (default: builtin does, at temperature 0)."`
+	NoSpeculate bool     `xor:"speculate" help:"Make one token at a time, to know how fast that is."`
 }
 
 func (generateCmd) Help() string {
@@ -36,9 +37,7 @@ func (generateCmd) Help() string {
 prompt as it stands.
 
   mlxbuild generate smollm2/q4 -p "Why is the sky blue?"
-  mlxbuild generate ./models/my-mlx-model --raw -p "Once upon a time" --temperature 0.8 --seed 7
-
---no-speculate makes one token at a time, for who wants to know how fast that is.`
+  mlxbuild generate ./models/my-mlx-model --raw -p "Once upon a time" --temperature 0.8 --seed 7`
 }
 
 func (c generateCmd) Run(a *app) error {
@@ -55,12 +54,10 @@ func (c generateCmd) Run(a *app) error {
 		compute = backend.Compute(c.Compute)
 	}
 	speculate := generate.Speculates(runtime, compute, c.Temperature)
-	if c.Speculate != nil {
-		if *c.Speculate && !speculate {
-			return &fault{code: exitUsage, msg: fmt.Sprintf("--speculate is for the runtime builtin in another arithmetic than float64, and this is %s in %s", runtime, compute)}
-		}
-		speculate = *c.Speculate
+	if c.Speculate && !speculate {
+		return &fault{code: exitUsage, msg: fmt.Sprintf("--speculate is for the runtime builtin in another arithmetic than float64, and this is %s in %s", runtime, compute)}
 	}
+	speculate = speculate && !c.NoSpeculate
 	s, err := generate.Open(a.ctx, a.runtimes.Find(runtime), dir, compute)
 	var missing *backend.MissingError
 	if errors.As(err, &missing) {
@@ -117,7 +114,7 @@ func (c generateCmd) check() error {
 		return &fault{code: exitUsage, msg: "--top-p must be above 0 and at most 1"}
 	case c.MinP < 0 || c.MinP > 1:
 		return &fault{code: exitUsage, msg: "--min-p must be between 0 and 1"}
-	case c.Temperature > 0 && c.Speculate != nil && *c.Speculate:
+	case c.Temperature > 0 && c.Speculate:
 		return &fault{code: exitUsage, msg: "--speculate needs --temperature 0: drafts are compared with the likeliest token"}
 	}
 	return nil
@@ -143,10 +140,21 @@ func (c generateCmd) one(a *app, s *generate.Session, prompt string, speculate b
 	}
 	fmt.Fprintln(a.stdout)
 	if !a.quiet {
-		a.term.Line("%d prompt tokens, first token after %s; %s at %.1f tok/s", t.PromptTokens, seconds(t.FirstToken.Seconds()),
-			planner.Count(t.Tokens, "token", "tokens"), decodeRate(t))
+		a.term.Line("%s", c.figures(t))
 	}
 	return t, nil
+}
+
+// figures of a text, in a line.
+func (c generateCmd) figures(t generate.Timed) string {
+	line := fmt.Sprintf("%s, first token after %s; %s", planner.Count(t.PromptTokens, "prompt token", "prompt tokens"), seconds(t.FirstToken.Seconds()), planner.Count(t.Tokens, "token", "tokens"))
+	if rate := decodeRate(t); rate > 0 {
+		line += fmt.Sprintf(" at %.1f tok/s", rate)
+	}
+	if t.FinishReason == backend.FinishLength && t.Tokens < c.MaxTokens {
+		line += fmt.Sprintf(", and the model's context of %d tokens is full", t.PromptTokens+t.Tokens)
+	}
+	return line
 }
 
 // decodeRate is the tokens after the first over the time after the first.
