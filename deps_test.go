@@ -34,6 +34,7 @@ var layers = []layer{
 	{"internal/snapshot", "", "metadata of files, whatever they are for"},
 	{"internal/cpu", "", "it looks at the processor"},
 	{"internal/asmgen", "", "it writes text"},
+	{"internal/bandwidth", "internal/cpu", "memory is read whatever lies in it"},
 	{"internal/sha", "internal/cpu", "a hash needs no files"},
 	{"internal/quant", "internal/cpu", "arithmetic needs no files and no models"},
 	{"internal/fault", "", "it runs any program and knows none"},
@@ -77,7 +78,7 @@ var layers = []layer{
 	{"internal/rebuild", "planner executor internal/step internal/cache internal/safetensors", "it makes a plan again and compares bytes; it knows no recipes and no kinds of step"},
 
 	{"cmd/mlxbuild", "backend backend/* executor planner schemas spec internal/* internal/step/* internal/arch/* internal/report/*", "it puts the program together"},
-	{"bench", "backend backend/builtin internal/stat", "it measures the program from outside, and the runtime with its model loaded"},
+	{"bench", "backend backend/builtin internal/stat internal/bandwidth", "it measures the program from outside, and the runtime with its model loaded"},
 	{"internal/soak", "executor schemas spec internal/* internal/step/* internal/arch/* backend/*", "it tries the program from outside, and its parsers from inside"},
 }
 
@@ -97,7 +98,7 @@ var homes = []home{
 	{"github.com/x448/float16", "internal/quant", "one package knows number formats"},
 	{"github.com/ardanlabs/jinja/...", "internal/chat", "one place has the guards that make templates safe"},
 	{"github.com/gofrs/flock", "internal/cache internal/hub", "locks are the cache's, and those of partial downloads"},
-	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/cpu internal/machine internal/hub internal/fault internal/emulate internal/soak internal/snapshot executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
+	{"golang.org/x/sys/...", "internal/cache internal/safetensors internal/atomicfile internal/term internal/tensor internal/cpu internal/bandwidth internal/machine internal/hub internal/fault internal/emulate internal/soak internal/snapshot executor bench", "system calls stay where files, terminals and facts of the machine are, and features of the CPU where arithmetic is"},
 	{"golang.org/x/term", "internal/term", "one package knows terminals"},
 	{"golang.org/x/text/...", "internal/tokenizer internal/hub", "only tokenizers need Unicode's tables, and names of files from strangers"},
 	{"github.com/rogpeppe/go-internal/...", "tests", "it drives test scripts"},

@@ -14,7 +14,7 @@ import (
 
 // files are all that there are.
 func files() []*file {
-	all := []*file{panelAVX2(), floatAVX2(), panelAVX512(), floatAVX512(), panelAMX(), panelNEON(), floatNEON(), opsNEON(), attendFileNEON(), quantNEON(), quantAVX2(), quantAVX512(), shaAVX512()}
+	all := []*file{panelAVX2(), floatAVX2(), panelAVX512(), floatAVX512(), panelAMX(), panelNEON(), floatNEON(), opsNEON(), attendFileNEON(), quantNEON(), quantAVX2(), quantAVX512(), shaAVX512(), bandwidthAMD64(false), bandwidthAMD64(true), bandwidthNEON()}
 	for _, l := range widths {
 		all = append(all, ops(l), attend(l))
 	}
