@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -38,11 +39,17 @@ p, n = int(sys.argv[2]), int(sys.argv[3])
 rates = []
 for run in range(4):
     mx.random.seed(run)
-    ids = mx.random.randint(0, 49152, (p,)).tolist()
+    ids = mx.random.randint(0, model.args.vocab_size, (p,)).tolist()
     for last in stream_generate(model, tokenizer, ids, max_tokens=n):
         pass
     rates.append(last.generation_tps * (n - 1) / n)
 print(json.dumps(rates[1:]))
+`
+
+// findPeers says which module is missing, without the seconds that importing takes.
+const findPeers = `
+import importlib.util, sys
+sys.exit(next((f"there is no module {name}" for name in ("torch", "transformers", "mlx_lm") if not importlib.util.find_spec(name)), 0))
 `
 
 // agree: mlxbuild's figures of PyTorch and of mlx-lm beside those of plain scripts, in turns.
@@ -52,6 +59,9 @@ func (b *bench) agree() error {
 	}
 	if !b.hasPython() {
 		return fmt.Errorf("set MLXBUILD_ORACLE_PYTHON")
+	}
+	if _, err := once(b.py("-c", findPeers)); err != nil {
+		return errors.New(reason(err))
 	}
 	dir, err := b.scratch("agree")
 	if err != nil {
@@ -92,7 +102,7 @@ func (b *bench) agreeOn(dir, name, runtime, quantization, script string, prompt,
 	if _, err := once(b.tool(cache(-1), "build", recipe, "kind=convert")); err != nil {
 		return err
 	}
-	if err := takeTurns(b.ctx, b.turns(4), ours, plain); err != nil {
+	if err := b.takeTurns(b.turns(4), ours, plain); err != nil {
 		return err
 	}
 	var a, p []float64

@@ -1,17 +1,29 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
-// Two threads read one file: one call is cut in two by the other's, reads go on where the last one ended, and what is written does not count.
+func TestMain(m *testing.M) {
+	copyIfAsked()
+	os.Exit(m.Run())
+}
+
+// Two threads read one file: one call is cut in two by the other's, reads go on where the last one ended, and what is written does not count. Of mappings counts what is asked for while they are there.
 const traced = `100 openat(AT_FDCWD</tmp>, "m.safetensors", O_RDONLY|O_CLOEXEC) = 3</tmp/m.safetensors>
 100 read(3</tmp/m.safetensors>, ""..., 8) = 8
 101 pread64(3</tmp/m.safetensors>, ""..., 4096, 1024 <unfinished ...>
@@ -20,6 +32,16 @@ const traced = `100 openat(AT_FDCWD</tmp>, "m.safetensors", O_RDONLY|O_CLOEXEC) 
 100 openat(AT_FDCWD</tmp>, "none", O_RDONLY|O_CLOEXEC) = -1 ENOENT (No such file or directory)
 100 read(4<socket:[77]>, ""..., 512) = 12
 100 mmap(NULL, 8192, PROT_READ, MAP_SHARED, 3</tmp/m.safetensors>, 0) = 0x7f25d1800000
+100 mmap(NULL, 1048576, PROT_READ, MAP_SHARED, 3</tmp/m.safetensors>, 4096) = 0x7f25d0000000
+101 madvise(0x7f25d0002000, 8192, MADV_WILLNEED) = 0
+101 madvise(0x7f25d0002000, 8192, MADV_POPULATE_READ) = 0
+101 madvise(0x7f25d0010000, 8192, MADV_DONTNEED) = 0
+101 madvise(0x7f25d0010000, 4096, MADV_WILLNEED) = -1 EIO (Input/output error)
+100 madvise(0x7f25d1801000, 1048576, MADV_WILLNEED <unfinished ...>
+101 getpid() = 100
+100 <... madvise resumed>) = 0
+100 munmap(0x7f25d0000000, 1048576) = 0
+101 madvise(0x7f25d0002000, 8192, MADV_WILLNEED) = 0
 100 sendfile(5</tmp/copy>, 3</tmp/m.safetensors>, NULL, 50) = 50
 100 copy_file_range(3</tmp/m.safetensors>, NULL, 5</tmp/copy>, NULL, 70, 0) = 70
 101 +++ exited with 0 +++
@@ -30,7 +52,8 @@ func TestParseTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := accesses{"/tmp/m.safetensors": {opens: 1, read: 1220, mapped: 8192, parts: []part{{0, 8}, {8, 100}, {1024, 2024}, {100, 150}, {150, 220}}}}
+	want := accesses{"/tmp/m.safetensors": {opens: 1, read: 1220, mapped: 8192 + 1<<20, parts: []part{{0, 8}, {8, 100}, {1024, 2024}, {100, 150}, {150, 220}},
+		asked: []part{{12288, 20480}, {12288, 20480}, {4096, 8192}}}}
 	if !reflect.DeepEqual(seen, want) {
 		t.Errorf("got %+v", seen["/tmp/m.safetensors"])
 	}
@@ -39,13 +62,122 @@ func TestParseTrace(t *testing.T) {
 	}
 }
 
-func TestOverlap(t *testing.T) {
-	h := header{data: 100, layer: []part{{200, 300}, {400, 500}}}
+func TestParts(t *testing.T) {
+	parts := []part{{200, 300}, {400, 500}}
 	for p, want := range map[part]int64{{0, 1000}: 200, {250, 450}: 100, {300, 400}: 0, {210, 220}: 10} {
-		if got := h.overlap(p); got != want {
+		if got := overlap(parts, []part{p}); got != want {
 			t.Errorf("%v overlaps %d bytes, want %d", p, got, want)
 		}
 	}
+	if got := union([]part{{5, 9}, {0, 3}, {8, 12}, {3, 4}, {20, 21}}); !slices.Equal(got, []part{{0, 4}, {5, 12}, {20, 21}}) {
+		t.Errorf("union: %v", got)
+	}
+	page := int64(os.Getpagesize())
+	if got := pages([]part{{page - 1, page + 1}, {2 * page, 3 * page}, {5*page + 1, 5*page + 2}}); !slices.Equal(got, []part{{0, 3 * page}, {5 * page, 6 * page}}) {
+		t.Errorf("pages: %v", got)
+	}
+}
+
+// What a peer that cannot be run says is one line: the last that it wrote, or why there was no process.
+func TestLeaveOut(t *testing.T) {
+	b := &bench{ctx: t.Context()}
+	sides := []*side{
+		{name: "ours", command: func(int) *exec.Cmd { return b.command("go", "version") }},
+		{name: "no such program", peer: true, command: func(int) *exec.Cmd { return b.command("/no/such/program", "-c", "a\nb") }},
+		{name: "one that fails", peer: true, command: func(int) *exec.Cmd { return b.command("go", "no\nsuch\ncommand") }},
+	}
+	said := output(t, func() {
+		if err := b.takeTurns(2, sides...); err != nil {
+			t.Error(err)
+		}
+		printTable(sides...)
+	})
+	if lines := strings.Count(said, "without "); lines != 2 || !strings.Contains(said, "  without no such program: fork/exec /no/such/program: ") || strings.Contains(said, "SCRIPT") {
+		t.Errorf("said\n%s", said)
+	}
+	if len(sides[0].samples) != 2 || !slices.Equal(b.without, []string{"no such program", "one that fails"}) {
+		t.Errorf("%d of ours, without %v", len(sides[0].samples), b.without)
+	}
+	sides[1].peer = false
+	if err := b.takeTurns(1, sides[1]); err == nil || !strings.HasSuffix(err.Error(), "/no/such/program -c SCRIPT") {
+		t.Errorf("our own failure is %v", err)
+	}
+}
+
+// An interrupted command takes with it what it started, and is not waited for.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // there are no groups of processes
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	b := &bench{ctx: ctx}
+	marker := filepath.Join(t.TempDir(), "still there")
+	time.AfterFunc(200*time.Millisecond, interrupt)
+	err := b.takeTurns(1, &side{name: "a shell", command: func(int) *exec.Cmd { return b.command("sh", "-c", `(sleep 2; touch "$1") & wait`, "sh", marker) }})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	time.Sleep(2500 * time.Millisecond)
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("what the shell started went on")
+	}
+}
+
+// programs that a benchmark cannot do without, or is not to do without in a test.
+var programs = map[string][]string{
+	"convert": {"sh", "cp", "cat", "wc", "dd", "sha256sum"}, "variants": {"dd"}, "noop": {"strace", "fincore"}, "override": {"strace", "fincore"}, "ninja": {"strace", "fincore", "ninja", "make"},
+}
+
+// Every benchmark runs to its end on the smallest model, and what it counts, other than time and memory, is as it should be.
+func TestEachBenchmark(t *testing.T) {
+	tiny := oracle.TinyStories(t)
+	b := &bench{ctx: t.Context(), python: os.Getenv("MLXBUILD_ORACLE_PYTHON"), model: tiny, large: tiny, rounds: 1, graphs: []graph{{2, 1}}, rows: 64, readEach: 1 << 20}
+	if err := b.prepare(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		t.Run(m.name, func(t *testing.T) {
+			for _, program := range programs[m.name] {
+				oracle.Program(t, program)
+			}
+			if m.name == "agree" {
+				oracle.Python(t)
+			}
+			var err error
+			said := output(t, func() { err = m.run(b) })
+			t.Log("\n" + said)
+			if err != nil {
+				t.Error(err)
+			}
+			if counted := regexp.MustCompile(`(?m)^  MISSED  bytes of .*`).FindAllString(said, -1); counted != nil {
+				t.Error(counted)
+			}
+			if b.without != nil {
+				t.Errorf("without %v", b.without)
+			}
+			b.without = nil
+		})
+	}
+	oracle.Python(t) // without it the peers were left out
+}
+
+// output is what is printed meanwhile.
+func output(t *testing.T, do func()) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stdout := os.Stdout
+	defer func() { os.Stdout = stdout }()
+	os.Stdout = f
+	do()
+	said, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(said)
 }
 
 // The graph must be the one whose figures are known: 43 steps and 47 files a model.

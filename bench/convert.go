@@ -72,12 +72,12 @@ func (b *bench) convertOne(model string, turns int, g goals) error {
 	ours := &side{name: "mlxbuild convert", prepare: clean, command: func(int) *exec.Cmd { return b.tool(cache, args("4")...) }}
 	again := &side{name: "the source's digests known", prepare: known, command: ours.command}
 	read := &side{name: "cp + sha256sum of the source", prepare: clean, command: func(int) *exec.Cmd {
-		return exec.CommandContext(b.ctx, "sh", "-c", `cp -r "$1" "$2" && sha256sum "$1"/*.safetensors`, "sh", model, out)
+		return b.command("sh", "-c", `cp -r "$1" "$2" && sha256sum "$1"/*.safetensors`, "sh", model, out)
 	}}
 	var made int64
 	disk := &side{name: "dd of as many bytes as come out, synced", prepare: clean, command: func(int) *exec.Cmd { return b.disk(dir, made) }}
 	sides := []*side{ours, again, read, disk}
-	peer := &side{name: "mlx_lm.convert", prepare: clean, command: func(int) *exec.Cmd { return b.py(append([]string{"-m", "mlx_lm"}, args("4")...)...) }}
+	peer := &side{name: "mlx_lm.convert", peer: true, prepare: clean, command: func(int) *exec.Cmd { return b.py(append([]string{"-m", "mlx_lm"}, args("4")...)...) }}
 	if b.hasPython() {
 		sides = append(sides, peer)
 	}
@@ -88,7 +88,7 @@ func (b *bench) convertOne(model string, turns int, g goals) error {
 		return err
 	}
 	made = folderSize(out, "*.safetensors")
-	if err := takeTurns(b.ctx, turns, sides...); err != nil {
+	if err := b.takeTurns(turns, sides...); err != nil {
 		return err
 	}
 	fmt.Printf("  source %s, %s\n\n", filepath.Base(model), size(folderSize(model, "*.safetensors")))
@@ -106,13 +106,13 @@ func (b *bench) convertOne(model string, turns int, g goals) error {
 
 // warm brings a folder into the file cache.
 func (b *bench) warm(dir string) error {
-	_, err := once(exec.CommandContext(b.ctx, "sh", "-c", `cat "$1"/* | wc -c`, "sh", dir))
+	_, err := once(b.command("sh", "-c", `cat "$1"/* | wc -c`, "sh", dir))
 	return err
 }
 
 // disk writes so many bytes and waits until they are on the disk.
 func (b *bench) disk(dir string, n int64) *exec.Cmd {
-	return exec.CommandContext(b.ctx, "dd", "if=/dev/zero", "of="+filepath.Join(dir, "zeros"), "bs=1M", fmt.Sprint("count=", n>>20), "conv=fsync")
+	return b.command("dd", "if=/dev/zero", "of="+filepath.Join(dir, "zeros"), "bs=1M", fmt.Sprint("count=", n>>20), "conv=fsync")
 }
 
 // eight are the schemes of the variants; one is the first of them.
@@ -161,7 +161,7 @@ func (b *bench) variants() error {
 		return err
 	}
 	disk := &side{name: "dd of as many bytes as the eight have, synced", prepare: clean, command: func(int) *exec.Cmd { return b.disk(dir, made) }}
-	if err := takeTurns(b.ctx, b.turns(6), one, all, disk); err != nil {
+	if err := b.takeTurns(b.turns(6), one, all, disk); err != nil {
 		return err
 	}
 	printTable(one, all, disk)

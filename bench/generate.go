@@ -64,10 +64,10 @@ func (b *bench) generate() error {
 	sides := []*side{ours}
 	if b.hasPython() {
 		sides = append(sides,
-			&side{name: "mlx-lm, 4 bits, CPU, 16 tokens", command: func(int) *exec.Cmd { return b.py("-c", mlxLM, q4, prompt, strconv.Itoa(mlxTokens)) }},
-			&side{name: "PyTorch, float32, CPU", command: func(int) *exec.Cmd { return b.py("-c", torchScript, b.model, prompt, n) }})
+			&side{name: "mlx-lm, 4 bits, CPU, 16 tokens", peer: true, command: func(int) *exec.Cmd { return b.py("-c", mlxLM, q4, prompt, strconv.Itoa(mlxTokens)) }},
+			&side{name: "PyTorch, float32, CPU", peer: true, command: func(int) *exec.Cmd { return b.py("-c", torchScript, b.model, prompt, n) }})
 	}
-	if err := takeTurns(b.ctx, b.turns(4), sides...); err != nil {
+	if err := b.takeTurns(b.turns(4), sides...); err != nil {
 		return err
 	}
 	printTable(sides...)
@@ -77,6 +77,9 @@ func (b *bench) generate() error {
 	}
 	fmt.Printf("  %-30s %6.1f tok/s (median %.1f), first token %s\n", ours.name, slices.Max(rate), median(rate), seconds(slices.Min(first)))
 	for _, s := range sides[1:] {
+		if len(s.samples) == 0 {
+			continue
+		}
 		rate, first, err := peerRates(s.samples)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)

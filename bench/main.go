@@ -14,10 +14,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // A benchmark prints its own table.
@@ -43,25 +43,25 @@ var all = []benchmark{
 // bench is what every benchmark works with.
 type bench struct {
 	ctx      context.Context
-	root     string // the checkout
-	work     string // scratch, on the disk that is measured
-	mlxbuild string // the binary under test
-	python   string // with mlx-lm and torch, or ""
-	llama    string // a Python with llama-cpp-python, or ""
-	model    string // SmolLM2-135M-Instruct as a Hugging Face folder
-	large    string // a model of 2.5 GB, or "" for the one of scripts/llama_1b_shape.py
-	rounds   int    // 0 = as the benchmark likes
+	root     string   // the checkout
+	work     string   // scratch, on the disk that is measured
+	mlxbuild string   // the binary under test
+	python   string   // with mlx-lm and torch, or ""
+	llama    string   // a Python with llama-cpp-python, or ""
+	model    string   // SmolLM2-135M-Instruct as a Hugging Face folder
+	large    string   // a model of 2.5 GB, or "" for the one of scripts/llama_1b_shape.py
+	rounds   int      // 0 = as the benchmark likes
+	graphs   []graph  // of ninja
+	rows     int      // of the matrix of quantize
+	readEach int      // what each thread reads of memory, in bytes
+	without  []string // peers that were to take part and could not
 }
 
 func main() {
-	// A measured child of this program, so that the loop it is compared with pays for a process too.
-	if len(os.Args) == 4 && os.Args[1] == copyCommand {
-		exitOn(copyHashSync(os.Args[2], os.Args[3]))
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	b := &bench{ctx: ctx}
+	copyIfAsked()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends this program at once
+	b := &bench{ctx: ctx, graphs: sizes, rows: matrixRows, readEach: readEach}
 	flag.StringVar(&b.python, "python", os.Getenv("MLXBUILD_ORACLE_PYTHON"), "Python with mlx-lm and torch")
 	flag.StringVar(&b.llama, "llama", os.Getenv("MLXBUILD_BENCH_LLAMA"), "Python with llama-cpp-python")
 	flag.StringVar(&b.model, "model", "", "folder of SmolLM2-135M-Instruct (default models/ in the checkout)")
@@ -90,6 +90,9 @@ func exitOn(err error) {
 }
 
 func (b *bench) main(work string, names []string) error {
+	if b.rounds < 0 {
+		return fmt.Errorf("-rounds %d: there are no turns less than none", b.rounds)
+	}
 	picked, err := pick(names)
 	if err != nil {
 		return err
@@ -99,18 +102,22 @@ func (b *bench) main(work string, names []string) error {
 	}
 	defer removeAll(b.work)
 	fmt.Println(machine())
-	var failed []error
+	var failed []string
 	for _, m := range picked {
 		fmt.Printf("\n%s: %s\n\n", m.name, m.what)
-		if err := m.run(b); err != nil {
-			fmt.Printf("  could not be measured: %v\n", err)
-			failed = append(failed, fmt.Errorf("%s: %w", m.name, err))
-		}
+		err := m.run(b)
 		if b.ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
+		if err != nil {
+			fmt.Printf("  could not be measured: %v\n", err)
+			failed = append(failed, m.name)
+		}
 	}
-	return errors.Join(failed...)
+	if failed != nil {
+		return fmt.Errorf("not measured: %s", strings.Join(failed, ", "))
+	}
+	return nil
 }
 
 func pick(names []string) ([]benchmark, error) {
@@ -134,7 +141,7 @@ func pick(names []string) ([]benchmark, error) {
 
 // prepare finds the checkout and the model, makes the scratch folder and builds mlxbuild.
 func (b *bench) prepare(work string) error {
-	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	mod, err := b.command("go", "env", "GOMOD").Output()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(mod)), "go.mod") {
 		return errors.New("run it inside the checkout: go run ./bench")
 	}
@@ -157,10 +164,13 @@ func (b *bench) prepare(work string) error {
 		return err
 	}
 	b.mlxbuild = filepath.Join(b.work, "mlxbuild"+exeSuffix)
-	build := exec.Command("go", "build", "-o", b.mlxbuild, "./cmd/mlxbuild")
+	build := b.command("go", "build", "-o", b.mlxbuild, "./cmd/mlxbuild")
 	build.Dir, build.Stderr, build.Env = b.root, os.Stderr, append(os.Environ(), "CGO_ENABLED=0") // one static binary, as it is released
 	if err := build.Run(); err != nil {
 		removeAll(b.work)
+		if b.ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
 		return fmt.Errorf("go build ./cmd/mlxbuild: %w", err)
 	}
 	return nil
@@ -169,7 +179,7 @@ func (b *bench) prepare(work string) error {
 // needModel says what to do when the model is missing.
 func (b *bench) needModel() error {
 	if _, err := os.Stat(filepath.Join(b.model, "config.json")); err != nil {
-		return fmt.Errorf("%s is missing (scripts/smollm2.sh makes it)", b.model)
+		return fmt.Errorf("%s is missing (scripts/smollm2.sh makes it; -model names another folder)", b.model)
 	}
 	return nil
 }

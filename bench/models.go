@@ -42,6 +42,9 @@ func (b *bench) writeRecipes(dir string, n int) (recipes []string, err error) {
 		var text strings.Builder
 		text.WriteString("version: 1\ninclude: [shared.yaml]\nmodels:\n")
 		for m := from; m < min(n, from+recipeModels); m++ {
+			if b.ctx.Err() != nil {
+				return nil, b.ctx.Err()
+			}
 			fmt.Fprintf(&text, "  m%d: {source: \"path:models/m%d\"}\n", m, m)
 			if err := b.writeModel(filepath.Join(dir, "models", fmt.Sprintf("m%d", m)), uint64(m)); err != nil {
 				return nil, err

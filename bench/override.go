@@ -9,11 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
-
-// layer whose override changes, one of 30.
-const layer = 15
 
 // overrideRecipe has one override, on one layer. The numbers that change are its bits and group size.
 const overrideRecipe = `version: 1
@@ -37,9 +35,17 @@ func (b *bench) override() error {
 	if err != nil {
 		return err
 	}
+	source, err := b.copyOfModel(dir)
+	if err != nil {
+		return err
+	}
+	layer, err := middleLayer(source)
+	if err != nil {
+		return err
+	}
 	recipe, cache, made := filepath.Join(dir, "mlxbuild.yaml"), filepath.Join(dir, "cache"), filepath.Join(dir, "build", "smollm2", "q4-plus")
 	write := func(scheme [2]int) error {
-		text := fmt.Sprintf(overrideRecipe, filepath.ToSlash(b.model), layer, scheme[0], scheme[1])
+		text := fmt.Sprintf(overrideRecipe, filepath.ToSlash(source), layer, scheme[0], scheme[1])
 		return os.WriteFile(recipe, []byte(text), 0o666)
 	}
 	schemes := unusedSchemes()
@@ -59,9 +65,9 @@ func (b *bench) override() error {
 	ours := &side{name: "mlxbuild build, one layer changed", prepare: next, command: build}
 	floor := &side{name: "copy, hash and sync the weights",
 		prepare: func(int) error { return os.RemoveAll(copied) },
-		command: func(int) *exec.Cmd { return exec.CommandContext(b.ctx, self, copyCommand, made, copied) }}
+		command: func(int) *exec.Cmd { return b.command(self, copyCommand, made, copied) }}
 	rounds := min(b.turns(8), len(schemes)-2)
-	if err := takeTurns(b.ctx, rounds, ours, floor); err != nil {
+	if err := b.takeTurns(rounds, ours, floor); err != nil {
 		return err
 	}
 	printTable(ours, floor)
@@ -71,11 +77,24 @@ func (b *bench) override() error {
 	if err := next(rounds); err != nil {
 		return err
 	}
-	seen, err := b.trace(build(0))
+	seen, err := b.watch(build(0), source)
 	if err != nil {
 		return err
 	}
-	return b.printSource(seen)
+	return printSource(seen, source, layer)
+}
+
+// middleLayer of a model is the one whose override changes, 15 of 30.
+func middleLayer(model string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(model, "config.json"))
+	if err != nil {
+		return 0, err
+	}
+	var config struct {
+		Layers int `json:"num_hidden_layers"`
+	}
+	err = json.Unmarshal(data, &config)
+	return config.Layers / 2, err
 }
 
 // unusedSchemes are pairs of bits and group size, all different.
@@ -88,31 +107,37 @@ func unusedSchemes() (schemes [][2]int) {
 	return schemes
 }
 
-// printSource says how much of the source was read, and how much of that was outside the layer.
-func (b *bench) printSource(seen accesses) error {
-	real, err := filepath.EvalSymlinks(b.model)
+// readAhead is what the system may read of a file that nobody asked for, behind its header.
+const readAhead = 1 << 20
+
+// printSource says how much of the source was looked at, by calls and in mappings, and judges that it was no more than the pages that have the layer.
+func printSource(seen watched, source string, layer int) error {
+	var calls, wanted, inside, outside, headers, cached int64
+	files, err := filepath.Glob(filepath.Join(source, "*.safetensors"))
 	if err != nil {
 		return err
 	}
-	source := seen.of(func(path string) bool { return filepath.Dir(path) == real && filepath.Ext(path) == ".safetensors" })
-	var wanted, headers, inside, outside int64
-	for path, a := range source {
-		h, err := readHeader(path)
+	for _, path := range files {
+		h, err := readHeader(path, layer)
 		if err != nil {
 			return err
 		}
+		layer, header, a := pages(h.layer), []part{{0, h.data}}, seen.file(path)
+		looked := union(append(slices.Clone(a.parts), a.asked...))
+		in, head := overlap(looked, layer), overlap(looked, header)
+		wanted, inside, headers, outside = wanted+total(layer), inside+in, headers+head, outside+total(looked)-in-head
 		for _, p := range a.parts {
-			in := h.overlap(p)
-			head := max(0, min(p.to, h.data)-p.from)
-			inside, headers, outside = inside+in, headers+head, outside+p.to-p.from-in-head
+			calls += max(0, p.to-max(p.from, h.data))
 		}
-		for _, p := range h.layer {
-			wanted += p.to - p.from
-		}
+		cached += seen.cached[path]
 	}
-	fmt.Printf("  strace: of the source read %d bytes of the layer's tensors (they are %d), %d of others, %d of headers; %d mapped\n", inside, wanted, outside, headers,
-		source.mapped())
-	atMost("bytes of source tensors read", float64(inside+outside+source.mapped()), float64(max(wanted, 1)), bytesOf)
+	fmt.Printf("  strace: of the source were looked at %d bytes of pages that have the layer (all are %d), %d of others, %d of headers; %d bytes by read calls\n", inside, wanted, outside, headers, calls)
+	atLeast("bytes of the layer's pages", float64(inside), float64(min(wanted, 1)), bytesOf)
+	atMost("bytes of other pages of tensors", float64(outside), 0, bytesOf)
+	atMost("bytes of tensors that read calls returned", float64(calls), float64(wanted), bytesOf)
+	if seen.cached != nil {
+		atMost("bytes of the source in the file cache afterwards", float64(cached), float64(wanted+headers+readAhead), bytesOf)
+	}
 	return nil
 }
 
@@ -122,14 +147,7 @@ type header struct {
 	layer []part
 }
 
-func (h header) overlap(p part) (n int64) {
-	for _, t := range h.layer {
-		n += max(0, min(p.to, t.to)-max(p.from, t.from))
-	}
-	return n
-}
-
-func readHeader(path string) (h header, err error) {
+func readHeader(path string, layer int) (h header, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return h, err
@@ -161,8 +179,15 @@ func readHeader(path string) (h header, err error) {
 	return h, nil
 }
 
-// copyCommand makes this program the loop below and nothing else.
+// copyCommand makes this program the loop below and nothing else: a measured child, so that the loop that ours is compared with pays for a process too.
 const copyCommand = "copy-hash-sync"
+
+func copyIfAsked() {
+	if len(os.Args) == 4 && os.Args[1] == copyCommand {
+		exitOn(copyHashSync(os.Args[2], os.Args[3]))
+		os.Exit(0)
+	}
+}
 
 // copyHashSync copies a folder's weights, hashing the bytes on the way, and syncs files and folder.
 func copyHashSync(from, to string) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -14,16 +13,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/backend/builtin"
+	"github.com/mlxbuild/mlxbuild/internal/bandwidth"
 	"github.com/mlxbuild/mlxbuild/internal/stat"
 )
 
 const speedThreads = 2
+
+// readEach is what each thread reads of memory, which is more than processors have caches.
+const readEach = 256 << 20
 
 // breath is what the threads of an engine that had its turn get to go to sleep: all of them spin for a while.
 const breath = 50 * time.Millisecond
@@ -46,6 +48,7 @@ var speedScript string
 // An engine has a model loaded, and says how many tokens a second a piece of work went at.
 type engine struct {
 	name  string
+	peer  bool // another program: where it fails it is left out
 	do    func(work string) (float64, error)
 	close func() error
 	rates map[string][]float64
@@ -60,7 +63,7 @@ type speedOf struct {
 	turns  int
 	torch  bool    // PyTorch takes part
 	first  bool    // so does the whole command, up to the first token
-	reads  float64 // the share of plain reading that weights are to be read at, in decode; 0: no goal
+	reads  float64 // the share of the read limit that weights are to be read at, in decode; 0: no goal
 	ratios []speedGoal
 }
 
@@ -94,82 +97,112 @@ func (b *bench) speed() error {
 	}})
 }
 
+// race is one model, its engines and what they came to.
+type race struct {
+	*bench
+	of      speedOf
+	dir, q4 string
+	engines []*engine // ours first, as computes has them
+	memory  *bandwidth.Memory
+	reading []float64
+	start   *side
+}
+
 // speedOf: all engines stay loaded and take turns in windows of a second or so, so that a minute in which others use the machine hits all of them, and the best window of each is one
-// that nobody disturbed. Between them memory is read plainly: an engine whose weights do not stay in a cache makes tokens no faster than it can read them.
+// that nobody disturbed. Between them memory is read by a loop that does nothing else: an engine whose weights do not stay in a cache makes tokens no faster than it can read them.
 func (b *bench) speedOf(m speedOf) error {
 	dir, err := b.scratch("speed")
 	if err != nil {
 		return err
 	}
 	defer removeAll(dir)
-	cache, q4 := filepath.Join(dir, "cache"), filepath.Join(dir, "q4")
-	if _, err := once(b.tool(cache, "convert", "--hf-path", m.model, "--mlx-path", q4, "-q", "--q-bits", "4", "--q-group-size", "64")); err != nil {
+	r := &race{bench: b, of: m, dir: dir, q4: filepath.Join(dir, "q4")}
+	cache := filepath.Join(dir, "cache")
+	if _, err := once(b.tool(cache, "convert", "--hf-path", m.model, "--mlx-path", r.q4, "-q", "--q-bits", "4", "--q-group-size", "64")); err != nil {
 		return err
 	}
+	r.start = &side{name: "mlxbuild generate -n 1", command: func(int) *exec.Cmd {
+		return b.tool(cache, "generate", r.q4, "--raw", "-n", "1", "-p", prompt, "--runtime", "builtin", "--compute", string(backend.Fast))
+	}}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(speedThreads))
-	engines, err := b.engines(dir, q4, m)
 	defer func() {
-		for _, e := range engines {
+		for _, e := range r.engines {
 			e.close()
 		}
 	}()
-	if err != nil {
+	if err := r.load(); err != nil {
 		return err
 	}
-	first := &side{name: "mlxbuild generate -n 1", command: func(int) *exec.Cmd {
-		return b.tool(cache, "generate", q4, "--raw", "-n", "1", "-p", prompt, "--runtime", "builtin", "--compute", string(backend.Fast))
-	}}
-	memory, err := newMemory()
-	if err != nil {
+	if r.memory, err = bandwidth.New(speedThreads, b.readEach); err != nil {
 		return err
 	}
-	var reading []float64
+	defer r.memory.Close()
 	for round := range b.turns(m.turns) {
-		order := slices.Clone(engines)
-		if round%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, work := range speedWork {
-			for _, e := range order {
-				time.Sleep(breath)
-				rate, err := e.do(work)
-				if b.ctx.Err() != nil {
-					return b.ctx.Err()
-				}
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", e.name, work, err)
-				}
-				e.rates[work] = append(e.rates[work], rate)
-			}
-			reading = append(reading, memory.read())
-		}
-		if m.first {
-			if err := takeTurns(b.ctx, 2, first); err != nil {
-				return err
-			}
+		if err := r.round(round); err != nil {
+			return err
 		}
 	}
-	fmt.Printf("  %s, ", m.name)
-	printSpeeds(engines)
-	weights := float64(folderSize(q4, "*.safetensors"))
-	fmt.Printf("  plain reading of %s in %d threads: %.1f GB/s (median %.1f)\n", size(memory.bytes()), speedThreads, slices.Max(reading)/1e9, median(reading)/1e9)
-	for _, e := range engines[:len(computes)] {
+	r.print()
+	return nil
+}
+
+// round has every engine do every piece of work once. A peer that fails is left out from then on.
+func (r *race) round(round int) error {
+	order := slices.Clone(r.engines)
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	for _, work := range speedWork {
+		for _, e := range order {
+			time.Sleep(breath)
+			rate, err := e.do(work)
+			if r.ctx.Err() != nil {
+				return r.ctx.Err()
+			}
+			if err != nil && !e.peer {
+				return fmt.Errorf("%s, %s: %w", e.name, work, err)
+			}
+			if err != nil {
+				r.leaveOut(e.name, err)
+				r.engines = slices.DeleteFunc(r.engines, func(other *engine) bool { return other == e })
+				order = slices.DeleteFunc(slices.Clone(order), func(other *engine) bool { return other == e })
+				continue
+			}
+			e.rates[work] = append(e.rates[work], rate)
+		}
+		rate, err := r.memory.Read()
+		if err != nil {
+			return err
+		}
+		r.reading = append(r.reading, rate)
+	}
+	if r.of.first {
+		return r.takeTurns(2, r.start)
+	}
+	return nil
+}
+
+func (r *race) print() {
+	fmt.Printf("  %s, ", r.of.name)
+	printSpeeds(r.engines)
+	limit, weights := slices.Max(r.reading), float64(folderSize(r.q4, "*.safetensors"))
+	fmt.Printf("  the read limit: %s in %d threads at %.1f GB/s (median %.1f)\n", size(r.memory.Bytes()), speedThreads, limit/1e9, median(r.reading)/1e9)
+	for _, e := range r.engines[:len(computes)] {
 		got := weights * e.best(decode)
-		fmt.Printf("  %s reads its weights of %s at %.1f GB/s, %.0f %% of that\n", e.name, size(int64(weights)), got/1e9, 100*got/slices.Max(reading))
+		fmt.Printf("  %s reads its weights of %s at %.1f GB/s, %.0f %% of that\n", e.name, size(int64(weights)), got/1e9, 100*got/limit)
 	}
 	fmt.Println()
-	judgeSpeeds(engines, m.ratios)
-	fast := engines[slices.Index(computes, backend.Fast)]
-	if m.reads > 0 {
-		atLeast("share of plain reading, "+fast.name, weights*fast.best(decode)/slices.Max(reading), m.reads, percent)
+	judgeSpeeds(r.engines, r.of.ratios)
+	fast := r.engines[slices.Index(computes, backend.Fast)]
+	if r.of.reads > 0 {
+		atLeast("share of the read limit, "+fast.name, weights*fast.best(decode)/limit, r.of.reads, percent)
 	}
-	if m.first {
+	if r.of.first {
 		atLeast("8 texts : 1 text, "+fast.name, fast.best(batch)/fast.best(decode), 4, times)
-		atMost("start to first token, the whole command, best", slices.Min(first.walls()).Seconds(), 0.1, seconds)
-		fmt.Printf("          (median %s)\n", short(median(first.walls())))
+		atMost("start to first token, the whole command, best", slices.Min(r.start.walls()).Seconds(), 0.1, seconds)
+		fmt.Printf("          (median %s)\n", short(median(r.start.walls())))
 	}
 	fmt.Printf("\n  %s\n", machine())
-	return nil
 }
 
 // computes are ours, in the order of the table.
@@ -184,40 +217,43 @@ const (
 
 func oursName(c backend.Compute) string { return "mlxbuild " + string(c) }
 
-// engines loads ours in each arithmetic, and the peers that are there. What it has loaded is returned with an error too.
-func (b *bench) engines(dir, q4 string, m speedOf) (all []*engine, err error) {
+// load loads ours in each arithmetic, and the peers that are there.
+func (r *race) load() error {
 	for _, c := range computes {
-		e, err := b.ours(q4, c)
+		e, err := r.ours(r.q4, c)
 		if err != nil {
-			return all, err
+			return err
 		}
-		all = append(all, e)
+		r.engines = append(r.engines, e)
 	}
-	script := filepath.Join(dir, "speed.py")
+	script := filepath.Join(r.dir, "speed.py")
 	if err := os.WriteFile(script, []byte(speedScript), 0o666); err != nil {
-		return all, err
+		return err
 	}
-	if gguf := b.llamaModel(m.model); gguf != "" {
-		q4 := filepath.Join(dir, "q4_0.gguf")
-		if _, err := once(exec.CommandContext(b.ctx, b.llama, script, "to-q4_0", gguf, q4)); err != nil {
-			return all, err
+	if gguf := r.llamaModel(r.of.model); gguf != "" {
+		q4 := filepath.Join(r.dir, "q4_0.gguf")
+		if _, err := once(r.command(r.llama, script, "to-q4_0", gguf, q4)); err != nil {
+			r.leaveOut(llamaName, err)
+		} else {
+			r.peer(llamaName, r.command(r.llama, script, "llama", q4))
 		}
-		e, err := startEngine(llamaName, exec.CommandContext(b.ctx, b.llama, script, "llama", q4))
-		if err != nil {
-			return all, err
-		}
-		all = append(all, e)
 	}
-	if m.torch && b.hasPython() {
+	if r.of.torch && r.hasPython() {
 		for _, name := range []string{torch32, torch16} {
-			e, err := startEngine(name, b.py(script, "torch-"+strings.TrimPrefix(name, "PyTorch "), m.model))
-			if err != nil {
-				return all, err
-			}
-			all = append(all, e)
+			r.peer(name, r.py(script, "torch-"+strings.TrimPrefix(name, "PyTorch "), r.of.model))
 		}
 	}
-	return all, nil
+	return r.ctx.Err()
+}
+
+// peer starts one that takes part if it can.
+func (r *race) peer(name string, cmd *exec.Cmd) {
+	e, err := startEngine(name, cmd)
+	if err != nil {
+		r.leaveOut(name, err)
+		return
+	}
+	r.engines = append(r.engines, e)
 }
 
 // llamaModel is a model's GGUF for llama.cpp, or "" when it or its Python is missing, which is said.
@@ -267,7 +303,7 @@ func (b *bench) ours(dir string, c backend.Compute) (*engine, error) {
 		_, err := m.Logits(b.ctx, prompt, []int{len(prompt) - 1})
 		return float64(len(prompt)) / time.Since(start).Seconds(), err
 	}
-	return &engine{oursName(c), do, m.Close, map[string][]float64{}}, nil
+	return &engine{oursName(c), false, do, m.Close, map[string][]float64{}}, nil
 }
 
 // startEngine starts a peer, and returns when it has its model.
@@ -297,16 +333,18 @@ func startEngine(name string, cmd *exec.Cmd) (*engine, error) {
 			}
 		}
 		if !lines.Scan() {
-			return "", fmt.Errorf("%w\n%s", errors.Join(errors.New("it has ended"), lines.Err(), stop()), tail([]byte(errs.String()), 2000))
+			err := errors.Join(errors.New("it has ended"), lines.Err(), stop())
+			return "", &failure{err, cmd.Args, []byte(errs.String())}
 		}
 		return lines.Text(), nil
 	}
 	said, err := ask("")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	if said != "ready" {
-		return nil, errors.Join(fmt.Errorf("%s said %q for ready", name, said), stop())
+		stop()
+		return nil, fmt.Errorf("it said %q for ready", said)
 	}
 	do := func(work string) (float64, error) {
 		said, err := ask(work)
@@ -315,61 +353,7 @@ func startEngine(name string, cmd *exec.Cmd) (*engine, error) {
 		}
 		return strconv.ParseFloat(said, 64)
 	}
-	return &engine{name, do, stop, map[string][]float64{}}, nil
-}
-
-// memory is more than a processor's caches hold, a part for each thread, in large pages where there are any.
-type memory [speedThreads][]byte
-
-func newMemory() (*memory, error) {
-	var m memory
-	for i := range m {
-		part, err := largePages(256 << 20)
-		if err != nil {
-			return nil, err
-		}
-		for j := range part {
-			part[j] = 1
-		}
-		m[i] = part
-	}
-	return &m, nil
-}
-
-func (m *memory) bytes() int64 { return int64(len(m) * len(m[0])) }
-
-// read returns the bytes a second of the best of three passes. All of memory was written, because pages that were not are all the same one.
-func (m *memory) read() (rate float64) {
-	for range 3 {
-		start := time.Now()
-		var found [speedThreads]bool
-		var all sync.WaitGroup
-		for i, part := range m {
-			all.Go(func() { found[i] = readWhole(part) })
-		}
-		all.Wait()
-		rate = max(rate, float64(m.bytes())/time.Since(start).Seconds())
-		if slices.Contains(found[:], true) {
-			panic("there is what was never written")
-		}
-	}
-	return rate
-}
-
-// absent is a byte that memory has nowhere.
-const absent = 0xEE
-
-// readWhole looks for what is not there, with the vector instructions of bytes.IndexByte, in eight places a page at a time: of what Go can do that is the fastest (25 GB/s in two threads where one place a thread gives
-// 24, and adding up words 20).
-func readWhole(b []byte) (found bool) {
-	const places, step = 8, 1024
-	part := len(b) / places
-	for at := 0; at < part; at += step {
-		for p := range places {
-			found = found || bytes.IndexByte(b[p*part+at:][:step], absent) >= 0
-		}
-	}
-	return found
+	return &engine{name, true, do, stop, map[string][]float64{}}, nil
 }
 
 func printSpeeds(engines []*engine) {

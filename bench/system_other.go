@@ -2,10 +2,15 @@
 
 package main
 
-import "os"
+import (
+	"os"
+	"os/exec"
+)
 
 const exeSuffix = ".exe"
 
 func peakMemory(*os.ProcessState) int64 { return 0 }
+
+func killTogether(*exec.Cmd) {}
 
 func settle() {}

@@ -10,11 +10,14 @@ import (
 	"time"
 )
 
-// printTable prints the sides under one another, each with its best wall time as a multiple of the first side's.
+// printTable prints the sides that took part under one another, each with its best wall time as a multiple of the first side's.
 func printTable(sides ...*side) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\truns\twall min\tmedian\tCPU\tpeak memory\twall, x ours\t")
 	for _, s := range sides {
+		if len(s.samples) == 0 {
+			continue
+		}
 		fmt.Fprintf(w, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t\n", s.name, len(s.samples), short(slices.Min(s.walls())), short(median(s.walls())), short(median(s.cpus())), size(s.peak()),
 			float64(slices.Min(s.walls()))/float64(slices.Min(sides[0].walls())))
 	}
