@@ -108,10 +108,10 @@ func (e *NotFiniteError) Error() string {
 	return fmt.Sprintf("the logit of token %d after position %d is %v: the weights are broken, or %s", e.Token, e.Position, e.Value, why)
 }
 
-// Hint says what to write instead.
+// Hint says what to write instead. A recipe's generate has no such key.
 func (e *NotFiniteError) Hint() string {
 	if e.Halves {
-		return "compute: float32"
+		return "compute in float32: `mlxbuild generate --compute float32`, or `compute: float32` of validate and benchmark"
 	}
 	return ""
 }

@@ -23,6 +23,7 @@ func opsNEON() *file {
 	f.roundVectorsNEON()
 	f.extremesNEON()
 	f.largest64NEON()
+	f.askNEON()
 	f.round64NEON()
 	f.packWordsNEON()
 	f.packNibblesNEON()
@@ -49,6 +50,17 @@ func (a *fn) pairwise(name string, d, n, m int) {
 	for i := range 4 {
 		a.v(name, "4s", d+i, n+i, m+i)
 	}
+}
+
+// askNEON is for numbers that are not used yet.
+func (f *file) askNEON() {
+	a := f.fn("askNEON", "asks for lines of 16 numbers: see ask.", "x *float32, lines int")
+	a.argsNEON("x", "lines")
+	a.loop("R1", func() {
+		a.op("PRFM (R0), PLDL1KEEP")
+		a.op("ADD $64, R0")
+	})
+	a.op("RET")
 }
 
 func (f *file) addNEON() {

@@ -15,6 +15,6 @@ func kernelsOf(l cpu.Level) (k kernels) {
 
 var opsNEON = opsKernels{
 	add: addNEON, blend: blendNEON, scaleTo: scaleToNEON, sumSquares: sumSquaresNEON, normalize: normalizeNEON,
-	turn: turnNEON, siluMul: siluMulNEON, exps: expsNEON, softmax: softmaxNEON, narrow: narrowNEON, mulVectors: mulVectorsNEON, roundVectors: roundVectorsNEON, extremes: extremesNEON, largest64: largest64NEON, round64: round64NEON,
+	turn: turnNEON, siluMul: siluMulNEON, exps: expsNEON, softmax: softmaxNEON, narrow: narrowNEON, mulVectors: mulVectorsNEON, roundVectors: roundVectorsNEON, extremes: extremesNEON, largest64: largest64NEON, ask: askNEON, round64: round64NEON,
 	pack: [forms]func(*byte, *int32){asWords: packWordsNEON, asNibbleBytes: packNibblesNEON, asOctetBytes: packOctetsNEON}, turnFloats: turnFloatsNEON, turnBytes: turnBytesNEON,
 }

@@ -72,6 +72,11 @@ func extremesNEON(x *float32, steps int) (most float32, bits uint32)
 //go:noescape
 func largest64NEON(x *float32) (bits uint32)
 
+// askNEON asks for lines of 16 numbers: see ask.
+//
+//go:noescape
+func askNEON(x *float32, lines int)
+
 // round64NEON makes whole numbers of 64 products with inverse, and their sums by 16: see integersOf.
 //
 //go:noescape

@@ -1075,6 +1075,20 @@ TEXT ·largest64NEON(SB), NOSPLIT, $0-12
 	FMOVS F0, bits+8(FP)
 	RET
 
+// func askNEON(x *float32, lines int)
+//
+// askNEON asks for lines of 16 numbers: see ask.
+TEXT ·askNEON(SB), NOSPLIT, $0-16
+	MOVD x+0(FP), R0
+	MOVD lines+8(FP), R1
+
+again1:
+	PRFM (R0), PLDL1KEEP
+	ADD $64, R0
+	SUBS $1, R1, R1
+	BNE again1
+	RET
+
 // func round64NEON(q *int32, sums *int32, x *float32, inverse float32)
 //
 // round64NEON makes whole numbers of 64 products with inverse, and their sums by 16: see integersOf.
