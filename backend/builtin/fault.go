@@ -3,37 +3,25 @@ package builtin
 import (
 	"os"
 	"runtime/debug"
+
+	"github.com/mlxbuild/mlxbuild/internal/safetensors"
 )
 
-// catchCut is deferred by whoever reads mapped weights, as `defer catchCut(dir, &err)()`. A file that is cut while it is mapped has no bytes where its end was; reading there is a fault, which becomes a *CutError.
-func catchCut(dir string, err *error) func() {
-	before := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(before)
-		caught(dir, recover(), err)
-	}
-}
+// catchCut is deferred by whoever reads weights that are being opened, as `defer catchCut(dir, &err)()`. A file that is cut while it is mapped has no bytes where its end was; reading there is a fault, which becomes a *CutError.
+func catchCut(dir string, err *error) func() { return (&weights{dir: dir}).guard(err) }
 
 // guard is catchCut for a call that computes with the weights, as `defer w.guard(&err)()`. It refuses the result, too, when a file was written to meanwhile.
 func (w *weights) guard(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(before)
-		caught(w.dir, recover(), err)
-		if *err == nil && w.written() {
+		switch e := recover(); {
+		case e == nil && (*err != nil || !w.written()):
+		case e == nil || safetensors.IsFault(e):
 			*err = &CutError{w.dir}
+		default:
+			panic(e)
 		}
-	}
-}
-
-// caught makes an error of a fault; any other panic goes on.
-func caught(dir string, panicked any, err *error) {
-	switch e := panicked.(type) {
-	case nil:
-	case interface{ Addr() uintptr }: // only faults have an address
-		*err = &CutError{dir}
-	default:
-		panic(e)
 	}
 }
 
