@@ -248,7 +248,6 @@ func TestFileDigest(t *testing.T) {
 		}
 	}
 	write("abc")
-	time.Sleep(30 * time.Millisecond) // older than a file system's tick
 	read := 0
 	d, _, err := c.FileDigest(path, func(int64) { read++ })
 	if err != nil || d != cache.SumBytes([]byte("abc")) || read == 0 {
@@ -262,8 +261,24 @@ func TestFileDigest(t *testing.T) {
 	if d, _, err := c.FileDigest(path, nil); err != nil || d != cache.SumBytes([]byte("abd")) {
 		t.Errorf("a changed file has its old digest: %v", err)
 	}
-	if _, _, ok := c.KnownFileDigest(path); ok {
-		t.Error("a file that was hashed within a tick of its writing is believed by its metadata")
+	if _, _, ok := c.KnownFileDigest(path); !ok {
+		t.Error("a file that was hashed right after its writing is not known")
+	}
+	ahead := time.Now().Add(time.Hour)
+	if err := os.Chtimes(path, ahead, ahead); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.FileDigest(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := c.KnownFileDigest(path); ok != (cache.LastChange(stat(t, path)).Before(time.Now())) {
+		t.Errorf("a file that says it was written in the future: known %v", ok)
+	}
+	if start := time.Now(); cache.Settle(start.Add(time.Hour)) || time.Since(start) > time.Minute {
+		t.Error("a file of the future settles")
+	}
+	if start := time.Now(); !cache.Settle(start) || time.Since(start) < 20*time.Millisecond {
+		t.Error("a file of this instant settles at once")
 	}
 }
 
@@ -610,4 +625,13 @@ func TestReserveSaysAllThatItNeeds(t *testing.T) {
 	if runtime.GOOS == "linux" && (err == nil || !strings.Contains(err.Error(), "it needs 36028797019 MB beside the 67 MB that are left to the file system, and the disk of ")) {
 		t.Error(err)
 	}
+}
+
+func stat(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
 }

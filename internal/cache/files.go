@@ -16,6 +16,25 @@ import (
 // write in the same tick leaves no trace.
 const racy = 20 * time.Millisecond
 
+// Settle waits until a file that was last changed at this time is old enough to be known by its metadata once it is hashed. It is false for a time that has not come yet, by a clock that is
+// wrong: such a file is hashed each time.
+func Settle(changed time.Time) bool {
+	age := time.Since(changed)
+	if age >= 0 && age <= racy {
+		time.Sleep(racy - age + time.Millisecond)
+	}
+	return age >= 0
+}
+
+// LastChange is when a file's content or metadata was changed last, which nobody can set to another time, or what its mtime says where there is no such time.
+func LastChange(info os.FileInfo) time.Time {
+	t := tupleOf(info)
+	if t.ctime == 0 {
+		return time.Unix(0, t.mtime)
+	}
+	return time.Unix(0, t.ctime)
+}
+
 // statTuple is what identifies a file's state.
 type statTuple struct {
 	dev, ino     uint64
@@ -71,7 +90,7 @@ func (c *Cache) FileDigest(path string, progress func(int64)) (Digest, int64, er
 	if !before.Mode().IsRegular() {
 		return Digest{}, 0, fmt.Errorf("%s is not a file", path)
 	}
-	started := time.Now()
+	settled := Settle(LastChange(before))
 	d, n, err := hashFile(f, progress)
 	if err != nil {
 		return Digest{}, 0, err
@@ -86,8 +105,8 @@ func (c *Cache) FileDigest(path string, progress func(int64)) (Digest, int64, er
 	if err := OnDisk(f); err != nil {
 		return Digest{}, 0, err
 	}
-	if t := tupleOf(before); started.UnixNano()-max(t.mtime, t.ctime) > racy.Nanoseconds() {
-		c.SetMemo(t.key(true), d)
+	if settled {
+		c.SetMemo(StatKey(before), d)
 	}
 	return d, n, nil
 }

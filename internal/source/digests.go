@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/cache"
 	"github.com/mlxbuild/mlxbuild/internal/safetensors"
@@ -118,7 +117,7 @@ func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, t
 	if err != nil {
 		return Input{}, err
 	}
-	started := time.Now()
+	settled := cache.Settle(cache.LastChange(before))
 	mapping := safetensors.InPlace(file.Path, file.Size)
 	defer mapping.Close()
 	sums, err := hashTensors(ctx, f, mapping, file.Header.Tensors, progress)
@@ -142,7 +141,7 @@ func weightDigests(ctx context.Context, c *cache.Cache, file safetensors.File, t
 	if err != nil {
 		return Input{}, err
 	}
-	if started.Sub(before.ModTime()) > 20*time.Millisecond { // see cache.FileDigest
+	if settled {
 		c.SetMemo(listingMemo(before), d)
 	}
 	return Input{Role: file.Name, Digest: d, Size: file.Size}, nil

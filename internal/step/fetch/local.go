@@ -49,11 +49,11 @@ func (l local) Watch(t *snapshot.Taker) bool {
 
 // Read hashes what has changed. The listing of roles and digests is kept in the cache under its own digest, so that `explain` can name changed files.
 func (l local) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
-	started := time.Now()
 	print, newest, err := fingerprint(l.dir)
 	if err != nil {
 		return cache.Digest{}, err
 	}
+	settled := cache.Settle(newest)
 	folder, err := source.OpenAny(l.dir)
 	if err != nil {
 		return cache.Digest{}, err
@@ -70,7 +70,7 @@ func (l local) Read(ctx context.Context, e *step.Env) (cache.Digest, error) {
 	if err != nil || after != print {
 		return tree, &source.Error{What: l.dir + " changed while it was read", Do: "run again when it is complete"}
 	}
-	if started.Sub(newest) > racy {
+	if settled {
 		e.Cache.SetMemo(print, tree)
 	}
 	return tree, nil
@@ -89,10 +89,7 @@ func (l local) Check(ctx context.Context, c *cache.Cache, proved cache.Digest) e
 	return err
 }
 
-// racy is how old a file must be when hashing starts to be known by its metadata afterwards: a file system's clock ticks every few milliseconds, and a write in the same tick
-// leaves no trace in it.
-const racy = 20 * time.Millisecond
-
+// fingerprint of the folder's names and metadata, and when the newest of its files was changed last.
 func fingerprint(dir string) (print cache.Digest, newest time.Time, err error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "source\n%s\n", dir)
@@ -100,7 +97,7 @@ func fingerprint(dir string) (print cache.Digest, newest time.Time, err error) {
 		k := cache.StatKey(info)
 		fmt.Fprintf(h, "%s\x00", rel)
 		h.Write(k[:])
-		if t := info.ModTime(); t.After(newest) {
+		if t := cache.LastChange(info); t.After(newest) {
 			newest = t
 		}
 	})
