@@ -221,7 +221,7 @@ func benchmarkSpeculation(b *testing.B, m backend.Model, prompt []int32) {
 	b.ReportMetric(best[1]/best[0], "ratio")
 }
 
-func mustRead(b *testing.B, path string) string {
+func mustRead(b testing.TB, path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		b.Fatal(err)

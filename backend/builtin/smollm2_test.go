@@ -17,6 +17,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/backend"
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 	"github.com/mlxbuild/mlxbuild/internal/quant"
+	"github.com/mlxbuild/mlxbuild/internal/tokenizer"
 )
 
 // torchScript runs a folder in PyTorch, float32, eager, on ids and writes all logits; and greedy continuations.
@@ -91,7 +92,7 @@ func jsonText(t testing.TB, v any) string {
 // smolPrompts are the ids of "The quick brown fox", "In a galaxy far far away" and "def fibonacci(n):".
 var smolPrompts = [][]int32{{504, 2365, 6354, 16438}, {788, 253, 13247, 1869, 1869, 2025}, {1604, 3987, 46477, 24, 94, 727}}
 
-// TestSmolLM2AgainstPyTorch is the promise of accuracy: logits of the real model within 1e-5 of PyTorch's float32 and about as far from float64 as PyTorch's are, and the same greedy tokens.
+// TestSmolLM2AgainstPyTorch is the promise of accuracy: logits of the real model within 1e-5 of PyTorch's float32, and the same greedy tokens.
 func TestSmolLM2AgainstPyTorch(t *testing.T) {
 	oracle.Python(t)
 	dir := oracle.SmolLM2(t)
@@ -101,24 +102,17 @@ func TestSmolLM2AgainstPyTorch(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := mustLoad(t, New(), dir)
-	var ours, theirs float64 // squares of all errors
 	for i, prompt := range smolPrompts {
 		got, err := m.Logits(context.Background(), prompt, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		torch := readLogits(t, filepath.Join(out, fmt.Sprintf("%d.logits", i)), m.Info().VocabSize)
-		exact := logitsIn(t, dir, prompt, backend.Float64)
 		worst := relative(got, torch)
-		t.Logf("prompt %d: logit_error_rel %.2e; against float64 %.2e, PyTorch's %.2e", i, worst, relative(got, exact), relative(torch, exact))
+		t.Logf("prompt %d: logit_error_rel %.2e", i, worst)
 		if worst > 1e-5 {
 			t.Errorf("prompt %d: logit_error_rel %.2e, more than 1e-5", i, worst)
 		}
-		ours, theirs = ours+squareError(got, exact), theirs+squareError(torch, exact)
-	}
-	t.Logf("the mean square of errors against float64 is %.2f of PyTorch's", ours/theirs)
-	if !(ours <= 2*theirs) { // PyTorch's depend on the processor: 1.20 and 1.30 of the mean square have been seen
-		t.Errorf("errors against float64 are %.2f of PyTorch's", math.Sqrt(ours/theirs))
 	}
 	results, err := m.Generate(context.Background(), smolPrompts, backend.GenerateOptions{MaxTokens: 64}, nil)
 	if err != nil {
@@ -128,6 +122,33 @@ func TestSmolLM2AgainstPyTorch(t *testing.T) {
 		if fmt.Sprint(r.Tokens) != fmt.Sprint(texts[i]) {
 			t.Errorf("prompt %d is continued with\n%v, by PyTorch with\n%v", i, r.Tokens, texts[i])
 		}
+	}
+}
+
+// TestFloat32IsNearerThanPyTorch compares errors against float64 on a text. Its length matters: the few positions of a short prompt are off in the same direction, so that chance decides between two right programs.
+func TestFloat32IsNearerThanPyTorch(t *testing.T) {
+	oracle.Python(t)
+	dir := oracle.SmolLM2(t)
+	tk, err := tokenizer.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := tk.Encode(mustRead(t, "../../corpora/english.txt")[:1000], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, out := [][]int32{ids[:64], ids[64:128]}, t.TempDir()
+	oracle.Run(t, torchScript, dir, out, jsonText(t, texts), "0")
+	var ours, theirs float64 // squares of all errors
+	for i, text := range texts {
+		exact, got := logitsIn(t, dir, text, backend.Float64), logitsIn(t, dir, text, backend.Float32)
+		torch := readLogits(t, filepath.Join(out, fmt.Sprintf("%d.logits", i)), len(exact[0]))
+		t.Logf("text %d: against float64 %.2e of the largest logit, PyTorch's %.2e", i, relative(got, exact), relative(torch, exact))
+		ours, theirs = ours+squareError(got, exact), theirs+squareError(torch, exact)
+	}
+	t.Logf("the mean square of errors is %.2f of PyTorch's", ours/theirs) // 0.26 of seven texts, 520 tokens together
+	if !(ours <= theirs) {
+		t.Errorf("the mean square of errors is %.2f of PyTorch's", ours/theirs)
 	}
 }
 
