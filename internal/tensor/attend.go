@@ -251,7 +251,7 @@ func (a *Attention) splitJobs() {
 // Split reports whether Merge has to follow Work.
 func (a *Attention) Split() bool { return a.split }
 
-// Work is one worker's part of a layer: what nobody has taken. q is [token][head][dim]; row is where a token's result belongs, [head][dim].
+// Work is one worker's part of a layer: what nobody has taken, so that any number of them does all of it. q is [token][head][dim]; row is where a token's result belongs, [head][dim].
 func (a *Attention) Work(worker, layer int, q []float32, row func(token int) []float32) {
 	s := &a.scratch[worker]
 	s.packed, s.next = nil, -1
@@ -328,14 +328,14 @@ func (a *Attention) read(layer int, j *attendJob, c int) kvChunk {
 	return a.places[j.token].KV.chunk(layer, j.head, c)
 }
 
-// Merge is one worker's part of putting the chunks of split jobs together that have not been yet, of every so-manieth vector.
-func (a *Attention) Merge(worker int, row func(token int) []float32) {
-	s, turn := &a.scratch[worker], 0
+// Merge is one of as many shares as there can be workers of putting the chunks of split jobs together that have not been yet, of every so-manieth vector.
+func (a *Attention) Merge(share int, row func(token int) []float32) {
+	s, turn := &a.scratch[share], 0
 	for i := range a.jobs {
 		j, sum := &a.jobs[i], &a.sums[i]
 		left := a.partials[j.at:][:j.hi-j.lo][j.folded:]
 		for r := range j.vectors() {
-			if turn%len(a.scratch) == worker {
+			if turn%len(a.scratch) == share {
 				sum.fold(left, r, r+1, s.factors)
 				a.finish(sum, j, r, r+1, row)
 			}

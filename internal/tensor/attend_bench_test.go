@@ -54,7 +54,7 @@ func BenchmarkAttention(b *testing.B) {
 						engine.Plan(places, 0)
 						pool.Run(work)
 						if engine.Split() {
-							pool.Run(merge)
+							pool.RunShares(workers, merge)
 						}
 					}
 					fastest = min(fastest, time.Since(start))

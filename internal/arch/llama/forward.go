@@ -259,7 +259,7 @@ const finer = 4
 
 // multiplyAll runs a piece of products, in shares.
 func (n *network) multiplyAll(piece func(share int)) {
-	n.shares = n.pool.Workers()
+	n.shares = n.pool.Active()
 	if n.n > 1 && n.shares > 1 {
 		n.shares = min(finer*n.shares, len(n.scratch))
 	}
@@ -311,13 +311,13 @@ func (n *network) attend() {
 	n.attention.Plan(n.places, n.layer.window)
 	n.pool.Run(n.pieces.attend)
 	if n.attention.Split() {
-		n.pool.Run(n.pieces.merge)
+		n.pool.RunShares(n.pool.Workers(), n.pieces.merge)
 	}
 }
 
 func (n *network) attendPiece(worker int) { n.attention.Work(worker, n.index, n.q, n.seen) }
 
-func (n *network) mergePiece(worker int) { n.attention.Merge(worker, n.seen) }
+func (n *network) mergePiece(share int) { n.attention.Merge(share, n.seen) }
 
 func (n *network) oPiece(worker int) { n.addTo(n.layer.o, n.attended, worker) }
 

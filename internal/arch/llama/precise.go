@@ -117,7 +117,7 @@ func (p *precise) attention(t *text, index int, l *layer, x [][]float64, first i
 	out := matrix(len(x), c.Heads*d)
 	scale := 1 / math.Sqrt(float64(d))
 	p.pool.Run(func(worker int) {
-		for i := worker; i < len(x)*c.Heads; i += p.pool.Workers() {
+		for i := worker; i < len(x)*c.Heads; i += p.pool.Active() {
 			token, h := i/c.Heads, i%c.Heads
 			end := first + token + 1
 			begin := 0
