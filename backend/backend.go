@@ -163,6 +163,7 @@ type MissingError struct {
 	Runtime string
 	What    string // what was looked for and where, in a sentence
 	Do      string // what to do about it
+	Until   string // a file that is not there: it is missing at least until that comes; "" where more decides
 }
 
 func (e *MissingError) Error() string { return "the " + e.Runtime + " runtime is missing: " + e.What }

@@ -71,14 +71,21 @@ func (s *Set) Resolve(name string) string {
 	return "builtin"
 }
 
-// Asked are the runtimes that were asked for their identity.
-func (s *Set) Asked() (names []string) {
+// Absent are files: as long as none of them comes, what was asked of runtimes is answered again as it was, because the only one that is here is built in. It is false where more than files decides.
+func (s *Set) Absent() (files []string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.ids {
-		names = append(names, name)
+	for name, known := range s.ids {
+		if name == "builtin" {
+			continue
+		}
+		var missing *MissingError
+		if !errors.As(known.err, &missing) || missing.Until == "" {
+			return nil, false
+		}
+		files = append(files, missing.Until)
 	}
-	return names
+	return files, true
 }
 
 // GPU is there where NVIDIA's driver is.

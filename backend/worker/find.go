@@ -71,11 +71,16 @@ func (f Finder) find(r *Runtime) (Found, error) {
 	if env := f.getenv("VIRTUAL_ENV"); env != "" && hasModule(env, f.Module) {
 		return Found{Path: interpreter(env), How: "VIRTUAL_ENV", dir: f.Dir}, nil
 	}
-	if env := f.Installed(r.config.Name); isFile(interpreter(env)) {
-		return Found{Path: interpreter(env), How: "mlxbuild runtime install", dir: f.Dir}, nil
+	installed := interpreter(f.Installed(r.config.Name))
+	if isFile(installed) {
+		return Found{Path: installed, How: "mlxbuild runtime install", dir: f.Dir}, nil
+	}
+	until := installed
+	if f.getenv("VIRTUAL_ENV") != "" {
+		until = "" // the module may be installed there
 	}
 	looked := "no --python, no MLXBUILD_PYTHON, no active virtual environment with " + f.Module
-	return Found{}, &backend.MissingError{Runtime: r.config.Name, What: looked + ", and nothing was installed",
+	return Found{}, &backend.MissingError{Runtime: r.config.Name, What: looked + ", and nothing was installed", Until: until,
 		Do: fmt.Sprintf("mlxbuild runtime install %s makes an environment for it; or set MLXBUILD_PYTHON to a python that has %s", r.config.Name, f.Module)}
 }
 

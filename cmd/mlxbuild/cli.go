@@ -81,6 +81,7 @@ type app struct {
 
 	began    time.Time // when this program did
 	snapshot string    // where one of this build would be; see unchanged
+	answer   answer    // what a build with nothing to do says
 	answers  *counted  // what a build answered, for leaveSnapshot
 
 	runtimes *backend.Set

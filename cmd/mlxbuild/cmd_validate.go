@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -249,13 +250,14 @@ func (a *app) collectValidations(p *project, outcomes []executor.Outcome) error 
 	}
 	a.onPage(report.Markdown(validations))
 	if !a.json && !a.quiet && len(shown) > 0 {
-		fmt.Fprintln(a.stdout)
-		a.printValidations(a.stdout, shown, false)
-	}
-	if !a.json && !a.quiet {
-		if n := len(validations) - len(shown); n > 0 && len(shown) > 0 {
-			a.term.Line("%s as before", planner.Count(n, "more validation is", "more validations are"))
+		var table bytes.Buffer
+		fmt.Fprintln(&table)
+		a.printValidations(&table, shown, false)
+		a.answer.Table = table.String()
+		if n := len(validations) - len(shown); n > 0 {
+			a.answer.Rest = planner.Count(n, "more validation is", "more validations are") + " as before"
 		}
+		a.sayRepeated()
 	}
 	return a.judgeAll(p, validations, false)
 }

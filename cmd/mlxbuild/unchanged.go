@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,7 @@ const snapshotsSize = 64 << 20
 var counters = []string{"_=", "SHLVL=", "OLDPWD=", "HYPERFINE_ITERATION="}
 
 // snapshotPath is where the snapshot of a build with these words would be; "" where there cannot be one. Everything that a build depends on and that is no file is in its name: the words, the working directory,
-// the environment, the program, and the week.
+// the environment, the program, whether there are colors, and the week.
 func (a *app) snapshotPath(args []string) string {
 	if a.github || !slices.Contains(args, "build") {
 		return ""
@@ -55,8 +56,26 @@ func (a *app) snapshotPath(args []string) string {
 	})
 	sort.Strings(env)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %q %d", state, wd, args, env, a.began.UnixNano()/int64(snapshotWeek))
+	fmt.Fprintf(&b, "%q %q %q %q %t %d", state, wd, args, env, a.term.Color(), a.began.UnixNano()/int64(snapshotWeek))
 	return filepath.Join(dir, "snapshots", cache.SumBytes([]byte(b.String())).String())
+}
+
+// answer is what a build with nothing to do says.
+type answer struct {
+	JSON, Quiet bool
+	Sentence    string
+	Table       string // of validations that are worth repeating, on stdout
+	Rest        string // a line that goes with it
+}
+
+// sayRepeated says what stands behind the sentence.
+func (a *app) sayRepeated() {
+	if a.answer.Table != "" {
+		_, _ = io.WriteString(a.stdout, a.answer.Table)
+	}
+	if a.answer.Rest != "" {
+		a.term.Line("%s", a.answer.Rest)
+	}
 }
 
 // unchanged answers a build as it was answered before, when nothing that it looked at has changed since.
@@ -64,16 +83,17 @@ func (a *app) unchanged(args []string) bool {
 	if a.snapshot = a.snapshotPath(args); a.snapshot == "" {
 		return false
 	}
-	answer, ok := sameAs(a.snapshot)
-	if !ok {
+	kept, ok := sameAs(a.snapshot)
+	if !ok || json.Unmarshal(kept, &a.answer) != nil {
+		a.answer = answer{}
 		return false
 	}
-	how, sentence, _ := strings.Cut(string(answer), "\n")
-	a.json, a.quiet = strings.Contains(how, "json"), strings.Contains(how, "quiet")
+	a.json, a.quiet = a.answer.JSON, a.answer.Quiet
 	if a.json {
 		a.endEvents("ok", nil)
 	}
-	a.saySummary(sentence, nil)
+	a.saySummary(a.answer.Sentence, nil)
+	a.sayRepeated()
 	return true
 }
 
@@ -91,24 +111,22 @@ func sameAs(file string) (answer []byte, ok bool) {
 	return snapshot.Same(f, info.Size())
 }
 
-// leaveSnapshot of a build that found nothing to do and said nothing but that.
+// leaveSnapshot of a build that found nothing to do and said nothing but its answer.
 func (a *app) leaveSnapshot(p *project, outcomes []executor.Outcome) {
-	sentence, _ := summary(p, outcomes, a.began)
-	if filepath.Dir(filepath.Dir(a.snapshot)) != p.cache.Dir() || !a.saidOnly(sentence) || len(p.problems) > 0 {
+	a.answer.JSON, a.answer.Quiet = a.json, a.quiet
+	a.answer.Sentence, _ = summary(p, outcomes, a.began)
+	if filepath.Dir(filepath.Dir(a.snapshot)) != p.cache.Dir() || !a.saidOnly(a.answer) || len(p.problems) > 0 {
 		return
 	}
 	t := snapshot.NewTaker(a.began)
 	if !a.watch(p, t) || !executor.Watch(p.graph, p.want, outcomes, p.cache, t) {
 		return
 	}
-	how := ""
-	if a.json {
-		how += "json "
+	kept, err := json.Marshal(a.answer)
+	if err != nil {
+		return
 	}
-	if a.quiet {
-		how += "quiet"
-	}
-	data, ok := t.Format([]byte(how + "\n" + sentence))
+	data, ok := t.Format(kept)
 	if !ok {
 		return
 	}
@@ -119,19 +137,22 @@ func (a *app) leaveSnapshot(p *project, outcomes []executor.Outcome) {
 	keepSnapshots(dir)
 }
 
-// saidOnly reports whether this program has said that sentence, or in its place the last event, and nothing else.
-func (a *app) saidOnly(sentence string) bool {
-	if !strings.HasPrefix(sentence, nothingToDo) {
+// saidOnly reports whether this program has said this answer, or in its place the last event, and nothing else.
+func (a *app) saidOnly(said answer) bool {
+	if !strings.HasPrefix(said.Sentence, nothingToDo) {
 		return false
 	}
-	lines, events := 1, 0
-	if a.json {
-		events = 1
+	lines, writes := 0, 0
+	if !a.json && !a.quiet {
+		lines++
 	}
-	if a.json || a.quiet {
-		lines = 0
+	if said.Rest != "" {
+		lines++
 	}
-	return a.term.Lines() == lines && a.answers.calls == events
+	if said.Table != "" || a.json {
+		writes++
+	}
+	return a.term.Lines() == lines && a.answers.calls == writes
 }
 
 // counted counts what is written, call by call.
@@ -147,11 +168,11 @@ func (c *counted) Write(b []byte) (int, error) {
 
 // watch names what a build looks at beside its steps. It is false when that is more than files.
 func (a *app) watch(p *project, t *snapshot.Taker) bool {
-	if slices.ContainsFunc(a.runtimes.Asked(), func(name string) bool { return name != "builtin" }) {
+	missing, ok := a.runtimes.Absent()
+	if !ok {
 		return false
 	}
-	t.File(backend.GPU)
-	for _, path := range p.cache.StatePaths() {
+	for _, path := range slices.Concat(missing, []string{backend.GPU}, p.cache.StatePaths()) {
 		t.File(path)
 	}
 	for _, r := range p.recipes {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
+	"github.com/mlxbuild/mlxbuild/internal/term"
 )
 
 // yard is a folder with recipes, models and a cache of its own.
@@ -64,7 +66,7 @@ func sorted(lines string) string {
 func (y yard) hits(t *testing.T, args ...string) bool {
 	t.Chdir(y.dir)
 	t.Setenv("MLXBUILD_CACHE", y.cache(""))
-	_, ok := sameAs((&app{began: time.Now()}).snapshotPath(args))
+	_, ok := sameAs((&app{began: time.Now(), term: term.New(io.Discard, os.Getenv)}).snapshotPath(args))
 	return ok
 }
 
@@ -138,7 +140,8 @@ func plot(random *rand.Rand) map[string]string {
 		text += "generate:\n  g: {targets: [\"*/*\"], prompts: p, max_tokens: 2}\n  h: {targets: [\"a/bf16\"], prompts: r, max_tokens: 1}\n"
 	}
 	if random.IntN(2) == 0 {
-		text += "corpora: {c: {source: \"path:words.txt\", context: 8, chunks: 2}}\nvalidate: {v: {kind: fidelity, targets: [\"a/*\"], corpus: c, expect: [{for: {}, kld_mean: {max: 100}}]}}\n"
+		text += "corpora: {c: {source: \"path:words.txt\", context: 8, chunks: 2}}\nvalidate: {v: {kind: fidelity, targets: [\"a/*\"], corpus: c, expect: [{for: {}, " +
+			[]string{"kld_mean: {max: 100}", "top1_agreement: {min: 50%}", "top1_agreement: {min: 1%}"}[random.IntN(3)] + "}]}}\n"
 	}
 	if random.IntN(2) == 0 {
 		text += "report: [md, csv]\n"
@@ -321,6 +324,55 @@ func TestUnchangedDecidesAsBefore(t *testing.T) {
 	}
 	if hits < 60 || len(seen) < len(happenings)/2 {
 		t.Errorf("%d builds were answered by snapshots, and %d of %d things have happened: this proves little", hits, len(seen), len(happenings))
+	}
+}
+
+// A build that repeats which validations are undecided, and one that looked for PyTorch in vain, are answered by snapshots, too: in the same words, until PyTorch comes.
+func TestUnchangedRepeats(t *testing.T) {
+	t.Setenv("MLXBUILD_PYTHON", "")
+	t.Setenv("VIRTUAL_ENV", "")
+	short, long := newYards(t, map[string]string{"words.txt": strings.Repeat("Once upon a time there was a fox. ", 40), "mlxbuild.yaml": "version: 1\nmodels: {a: \"path:models/a\"}\n" +
+		"quantizations: {bf16: {quantize: false}, q2: {bits: 2, group_size: 32}, q4: {bits: 4, group_size: 32}}\nprompts: {p: [The fox]}\ncorpora: {c: {source: \"path:words.txt\", context: 8, chunks: 2}}\nvalidate:\n" +
+		"  close: {kind: fidelity, targets: [\"a/*\"], corpus: c, expect: [{for: {}, kld_mean: {max: 2.29e-7}, top1_agreement: {min: 1%}}]}\n" +
+		"  right: {kind: parity, targets: [a/bf16], prompts: p}\n"})
+	args := []string{"build"}
+	same := func() string {
+		got, want := short.run(t, args...), long.run(t, args...)
+		if got != want {
+			t.Fatalf("it said\n%s\nand without snapshots\n%s", got, want)
+		}
+		time.Sleep(40 * time.Millisecond)
+		return got
+	}
+	same()
+	said := same()
+	if !strings.Contains(said, "undecided a/q2: kld_mean") || !strings.Contains(said, "nothing to do") || !strings.Contains(said, "more validation") {
+		t.Fatalf("this repeats nothing:\n%s", said)
+	}
+	if !short.hits(t, args...) {
+		t.Error("no snapshot was left")
+	}
+	if again := same(); again != said {
+		t.Errorf("a snapshot's answer is\n%s\nnot\n%s", again, said)
+	}
+	for _, y := range []yard{short, long} {
+		t.Setenv("MLXBUILD_CACHE", y.cache(""))
+		set := (&app{ctx: t.Context()}).openRuntimes("")
+		if set.Has("torch") {
+			t.Fatal("PyTorch is here")
+		}
+		files, ok := set.Absent()
+		if !ok || len(files) != 1 {
+			t.Fatal("it is not known when PyTorch comes", files)
+		}
+		put(t, files[0], "#!/bin/sh\necho broken >&2; exit 1\n")
+		must(t, os.Chmod(files[0], 0o755))
+	}
+	if short.hits(t, args...) {
+		t.Error("a snapshot answers although PyTorch has come")
+	}
+	if said := same(); !strings.Contains(said, "torch") {
+		t.Errorf("PyTorch has come, and is broken, and it is\n%s", said)
 	}
 }
 

@@ -48,6 +48,9 @@ func New(w io.Writer, env func(string) string) *Term {
 // Live reports whether a person is looking.
 func (t *Term) Live() bool { return t.live }
 
+// Color reports whether what is painted has colors.
+func (t *Term) Color() bool { return t.color }
+
 // Line prints one line, above the bar if there is one.
 func (t *Term) Line(format string, args ...any) {
 	t.mu.Lock()
