@@ -1,3 +1,5 @@
+//go:build !race
+
 package builtin
 
 import (
@@ -10,7 +12,7 @@ import (
 	"github.com/mlxbuild/mlxbuild/internal/oracle"
 )
 
-// A text is the same while others want the processors and a worker is done without, comes back, and leaves again.
+// A text is the same while others want the processors and a worker is done without, comes back, and leaves again. With the race detector steps take too long to be judged.
 func TestTextsInACrowd(t *testing.T) {
 	if runtime.NumCPU() == 1 {
 		return // there is one worker
@@ -29,14 +31,14 @@ func TestTextsInACrowd(t *testing.T) {
 			}
 		}()
 	}
-	var changes, before int
+	changes, before := 0, m.pool.Active()
 	count := func(backend.Event) error {
 		if now := m.pool.Active(); now != before {
 			changes, before = changes+1, now
 		}
 		return nil
 	}
-	for deadline := time.Now().Add(time.Minute); changes < 4; {
+	for deadline := time.Now().Add(time.Minute); changes < 3; {
 		got, err := m.Generate(t.Context(), [][]int32{prompt}, options, count)
 		if err != nil {
 			t.Fatal(err)

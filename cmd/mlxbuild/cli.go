@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	a.json, a.quiet, a.locked, a.offline = c.JSON, c.Quiet, c.Locked, c.Offline
 	if c.Directory != "" {
-		if err := os.Chdir(c.Directory); err != nil {
+		if err := a.enter(c.Directory); err != nil {
 			a.sayError(&fault{code: exitUsage, msg: fmt.Sprintf("-C %s: %v", c.Directory, errors.Unwrap(err)), hints: hintsOf(err)})
 			return exitUsage
 		}

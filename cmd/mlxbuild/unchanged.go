@@ -60,6 +60,21 @@ func (a *app) snapshotPath(args []string) string {
 	return filepath.Join(dir, "snapshots", cache.SumBytes([]byte(b.String())).String())
 }
 
+// enter a folder to work in. Where links lead to it there is no snapshot: they may be turned to another one, and paths from here on do not tell.
+func (a *app) enter(dir string) error {
+	before, err := os.Getwd()
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(before, dir)
+	}
+	if now, err2 := os.Getwd(); err != nil || err2 != nil || now != filepath.Clean(dir) {
+		a.snapshot = ""
+	}
+	return nil
+}
+
 // answer is what a build with nothing to do says.
 type answer struct {
 	JSON, Quiet bool
@@ -172,7 +187,11 @@ func (a *app) watch(p *project, t *snapshot.Taker) bool {
 	if !ok {
 		return false
 	}
-	for _, path := range slices.Concat(missing, []string{backend.GPU}, p.cache.StatePaths()) {
+	for _, path := range missing {
+		t.Absent(path)
+	}
+	t.File(backend.GPU)
+	for _, path := range p.cache.StatePaths() {
 		t.File(path)
 	}
 	for _, r := range p.recipes {

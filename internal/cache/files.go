@@ -26,13 +26,14 @@ func Settle(changed time.Time) bool {
 	return age >= 0
 }
 
-// LastChange is when a file's content or metadata was changed last, which nobody can set to another time, or what its mtime says where there is no such time.
+// LastChange is when a file's content or metadata was changed last: ctime, or mtime where that is later, as on file systems that do not keep ctime. A mtime that has not come yet was set by somebody, which ctime tells the time of.
 func LastChange(info os.FileInfo) time.Time {
 	t := tupleOf(info)
-	if t.ctime == 0 {
-		return time.Unix(0, t.mtime)
+	changed, written := time.Unix(0, t.ctime), time.Unix(0, t.mtime)
+	if t.ctime == 0 || written.After(changed) && !written.After(time.Now()) {
+		return written
 	}
-	return time.Unix(0, t.ctime)
+	return changed
 }
 
 // statTuple is what identifies a file's state.

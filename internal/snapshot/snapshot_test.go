@@ -163,6 +163,26 @@ func TestOverlooks(t *testing.T) {
 	}
 }
 
+// What was missed must still be missing: a folder that has come may be older than the program that looked for it.
+func TestAbsent(t *testing.T) {
+	s := newScene(t)
+	look := func() bool {
+		taker := NewTaker(later())
+		taker.Absent(s.at("environment/bin/python"))
+		_, ok := taker.Format(nil)
+		return ok
+	}
+	if !look() {
+		t.Error("nothing has come, and there is no snapshot")
+	}
+	must(t, os.MkdirAll(s.at("staging/bin"), 0o755))
+	must(t, os.WriteFile(s.at("staging/bin/python"), nil, 0o755))
+	must(t, os.Rename(s.at("staging"), s.at("environment")))
+	if look() {
+		t.Error("it has come, and there is a snapshot")
+	}
+}
+
 // A change in the time of the program that takes the snapshot may be one that it has not seen.
 func TestTakesOnlyWhatIsOld(t *testing.T) {
 	for name, change := range changes {

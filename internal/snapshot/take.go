@@ -60,6 +60,14 @@ func (t *Taker) file(dir, name string) {
 	}
 }
 
+// Absent is a path where there was nothing: what has come since makes the snapshot worthless, however old it is.
+func (t *Taker) Absent(path string) {
+	t.File(path)
+	if _, err := os.Lstat(path); err == nil {
+		t.moved = true
+	}
+}
+
 // Entry is a path where something was found that may be a link; the link itself is what counts.
 func (t *Taker) Entry(path string) {
 	dir, name := split(path)

@@ -13,8 +13,9 @@ func NewTaker(time.Time) *Taker { return &Taker{} }
 // Format has nothing.
 func (*Taker) Format([]byte) ([]byte, bool) { return nil, false }
 
-// File, Entry, Folder and Listing note nothing.
+// File, Absent, Entry, Folder and Listing note nothing.
 func (*Taker) File(string)    {}
+func (*Taker) Absent(string)  {}
 func (*Taker) Entry(string)   {}
 func (*Taker) Folder(string)  {}
 func (*Taker) Listing(string) {}

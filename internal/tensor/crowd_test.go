@@ -9,7 +9,9 @@ import (
 func crowded(c *crowd, now time.Time, turns int, wait time.Duration) time.Time {
 	for range turns {
 		now = now.Add(4 * time.Millisecond)
-		c.grow(now)
+		if c.active < c.most {
+			c.grow(now)
+		}
 		if wait > 0 && c.active > 1 {
 			c.waited(wait, now)
 		}
@@ -59,8 +61,15 @@ func TestCrowdOfMany(t *testing.T) {
 	if c.active != 1 {
 		t.Errorf("%d workers where all are in the way", c.active)
 	}
-	crowded(&c, now, 10000, 0)
+	now = crowded(&c, now, 800, 0)
 	if c.active != 8 {
-		t.Errorf("%d of 8 workers on an empty machine", c.active)
+		t.Errorf("%d of 8 workers on a machine that has been empty for 3 s", c.active)
+	}
+	for range 20 { // bursts, each of which costs all of them
+		now = crowded(&c, now, 100, 3*time.Millisecond)
+		now = crowded(&c, now, 800, 0)
+	}
+	if c.active != 8 {
+		t.Errorf("%d of 8 workers 3 s after a burst", c.active)
 	}
 }

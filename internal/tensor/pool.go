@@ -30,7 +30,7 @@ type Pool struct {
 // spins is how often a waiting worker looks before it sleeps: some fifty microseconds. With a fifth of that, a worker slept six times a token.
 const spins = 100000
 
-// long is work that is cut into shares fine enough to need no fewer workers.
+// long is how long the caller's own part of a Run may take for waits behind it to be judged: longer ones are for work with many vectors, whose last shares may take as long.
 const long = 4 * time.Millisecond
 
 // NewPool starts workers-1 goroutines; Close ends them.
@@ -106,7 +106,7 @@ func (p *Pool) grow() {
 // takeAll does the shares of a turn that nobody has, a worker's own first.
 func (p *Pool) takeAll(worker int, turn uint64) {
 	shares := int(turn & MaxShares)
-	first := shares * worker / p.workers
+	first := shares * worker / p.Active()
 	for i := range shares {
 		p.take((first+i)%shares, turn)
 	}
