@@ -271,7 +271,7 @@ func TestFileDigest(t *testing.T) {
 	if _, _, err := c.FileDigest(path, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, ok := c.KnownFileDigest(path); ok != (cache.LastChange(stat(t, path)).Before(time.Now())) {
+	if _, _, ok := c.KnownFileDigest(path); ok == (runtime.GOOS == "windows") { // where nobody knows when that was said
 		t.Errorf("a file that says it was written in the future: known %v", ok)
 	}
 	if start := time.Now(); cache.Settle(start.Add(time.Hour)) || time.Since(start) > time.Minute {
@@ -625,13 +625,4 @@ func TestReserveSaysAllThatItNeeds(t *testing.T) {
 	if runtime.GOOS == "linux" && (err == nil || !strings.Contains(err.Error(), "it needs 36028797019 MB beside the 67 MB that are left to the file system, and the disk of ")) {
 		t.Error(err)
 	}
-}
-
-func stat(t *testing.T, path string) os.FileInfo {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info
 }
